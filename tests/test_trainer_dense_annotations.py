@@ -76,6 +76,12 @@ def test_a_missing_image_takes_its_objects_along(tmp_path: Path) -> None:
     assert (data.ids, data.offsets.tolist(), data.classes.tolist()) == ((9, 4), [0, 0, 1], [1])
 
 
+def test_objects_of_images_that_are_not_listed_are_left_out_and_counted(tmp_path: Path) -> None:
+    data = opened(tmp_path, content(instance(4, 1), instance(5, 1)))
+    assert len(data.boxes) == 1
+    assert data.images.notes == ("1 annotation left out, of 1 image that the file does not list: 5",)
+
+
 def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
     data = opened(tmp_path, content(instance(4, 1, bbox=[-1, 10, 8, 7])))
     assert data.boxes.tolist() == [[0, 10, 7, 16]]

@@ -12,8 +12,9 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from trainer.dense.detect_evaluation import pasted
+from trainer.dense.detect_objective import detection_flops
 from trainer.dense.maps import FeatureMaps, MapSpec
-from trainer.dense.mask_rcnn import MASK_SIDE, BoxRows, Detector, HeadSizes, Targets, mask_targets
+from trainer.dense.mask_rcnn import MASK_SIDE, BoxRows, Detector, HeadSizes, ObjectTargets, mask_targets
 from trainer.dense.pyramid import Pyramid
 from trainer.dense.sampling import SeededSampler
 from trainer.dense.windows import WindowedAttention, from_windows, global_blocks, to_windows, use_windows
@@ -36,10 +37,10 @@ def detector(*, masks: bool = True) -> Detector:
     return Detector(backbone(), classes=3, sizes=SMALL, masks=masks, top_down=False)
 
 
-def objects(*boxes: list[float]) -> Targets:
+def objects(*boxes: list[float]) -> ObjectTargets:
     count = len(boxes)
     masks = torch.full((count, 112, 112), 255, dtype=torch.uint8)
-    return Targets(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.arange(count) % 3, masks)
+    return ObjectTargets(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.arange(count) % 3, masks)
 
 
 SEEDS, WEIGHTS = torch.tensor([3, 7]), torch.ones(2)
@@ -171,14 +172,16 @@ def test_ten_times_as_many_objects_as_the_heads_take_are_learnt_from_in_parts() 
     draws = torch.Generator().manual_seed(0)
     corners = torch.rand(10 * SMALL.boxes, 2, generator=draws) * 40
     boxes = torch.cat([corners, corners + 4 + 16 * torch.rand(len(corners), 2, generator=draws)], dim=1)
-    many = Targets(boxes, torch.arange(len(boxes)) % 3, torch.full((len(boxes), 112, 112), 255, dtype=torch.uint8))
+    many = ObjectTargets(
+        boxes, torch.arange(len(boxes)) % 3, torch.full((len(boxes), 112, 112), 255, dtype=torch.uint8)
+    )
     losses = detector().losses(PIXELS[:1], [many], SEEDS[:1], WEIGHTS[:1])
     assert all(value.isfinite() for value in losses.values())
 
 
 def test_a_detector_without_masks_is_a_faster_rcnn() -> None:
     model = detector(masks=False)
-    plain = [Targets(own.boxes, own.classes, None) for own in OBJECTS]
+    plain = [ObjectTargets(own.boxes, own.classes, None) for own in OBJECTS]
     assert sorted(model.losses(PIXELS, plain, SEEDS, WEIGHTS)) == [
         "boxes",
         "classes",
@@ -211,6 +214,18 @@ def test_rows_add_the_logits_of_the_backbones_mean_inside_a_box() -> None:
     logits = rows(last, boxes)
     assert torch.equal(logits[:, 0], torch.zeros(2))
     assert torch.allclose(logits[0, 1:], rows.linear.weight[:, 0] + rows.linear.bias)
+
+
+@pytest.mark.parametrize(("windows", "operations"), [(False, 5.81e12), (True, 4.74e12)])
+def test_a_training_image_of_vit_b_has_the_operations_of_the_recipes(*, windows: bool, operations: float) -> None:
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_patch16_224", img_size=1024, num_classes=1)
+        install(model)
+        maps = FeatureMaps(model, size=1024)
+        if windows:
+            use_windows(maps.model)
+        whole = Detector(maps, classes=80, sizes=HeadSizes(), masks=True, top_down=False)
+    assert detection_flops(whole, HeadSizes(), size=1024) == pytest.approx(operations, rel=0.01)
 
 
 def test_the_mask_of_a_proposal_is_what_torchvision_cuts_out_of_the_whole_mask() -> None:

@@ -13,7 +13,7 @@ from torchvision.ops import masks_to_boxes
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, View, Viewer, bounds, common, objects_in, view_of
+from trainer.dense.objects import DRAWS, MASK_SIDE, ImageView, Jitter, Viewer, bounds, common, objects_in, view_of
 from trainer.dense.shapes import RunLengths, mask_of
 
 WHOLE = Jitter(1.0, 1.0, squash=False, flip=False)
@@ -79,7 +79,7 @@ def ellipse(width: int, height: int, *, seed: int) -> np.ndarray:
 
 def test_the_longer_side_fills_the_square_in_evaluation() -> None:
     view = view_of(200, 100, size=64, jitter=WHOLE, draws=np.zeros(DRAWS))
-    assert view == View((0.0, 0.0, 200.0, 100.0), 64, 32, mirrored=False)
+    assert view == ImageView((0.0, 0.0, 200.0, 100.0), 64, 32, mirrored=False)
     assert view.to_input(np.array([[0, 0, 200, 100]], np.float32)).tolist() == [[0, 0, 64, 32]]
 
 
@@ -92,7 +92,7 @@ def test_a_large_scale_cuts_a_part_and_a_small_one_leaves_room() -> None:
     large = view_of(
         200, 100, size=64, jitter=Jitter(2.0, 2.0, squash=False, flip=False), draws=np.array([0, 0.5, 0, 0])
     )
-    assert large == View((50.0, 0.0, 150.0, 100.0), 64, 64, mirrored=False)
+    assert large == ImageView((50.0, 0.0, 150.0, 100.0), 64, 64, mirrored=False)
     small = view_of(200, 100, size=64, jitter=Jitter(0.5, 0.5, squash=False, flip=False), draws=np.zeros(DRAWS))
     assert (small.width, small.height) == (32, 16)
 
@@ -106,7 +106,7 @@ def test_boxes_come_back_from_the_input() -> None:
 
 
 def test_a_mirrored_box_keeps_left_before_right() -> None:
-    view = View((0.0, 0.0, 100.0, 100.0), 50, 50, mirrored=True)
+    view = ImageView((0.0, 0.0, 100.0, 100.0), 50, 50, mirrored=True)
     assert view.to_input(np.array([[10, 20, 30, 40]], np.float32)).tolist() == [[35, 10, 45, 20]]
 
 
@@ -141,8 +141,8 @@ def test_a_mask_inside_its_box_is_mirrored_with_the_view() -> None:
     mask[10:20, 10:20] = 1
     mask[10:30, 10:14] = 1
     data = annotated([mask])
-    plain = objects_in(data, 0, View((0.0, 0.0, 40.0, 40.0), 40, 40, mirrored=False), masks=True)
-    turned = objects_in(data, 0, View((0.0, 0.0, 40.0, 40.0), 40, 40, mirrored=True), masks=True)
+    plain = objects_in(data, 0, ImageView((0.0, 0.0, 40.0, 40.0), 40, 40, mirrored=False), masks=True)
+    turned = objects_in(data, 0, ImageView((0.0, 0.0, 40.0, 40.0), 40, 40, mirrored=True), masks=True)
     assert plain.masks is not None
     assert turned.masks is not None
     assert np.array_equal(plain.masks[0], turned.masks[0][:, ::-1])
@@ -154,7 +154,7 @@ def test_crowds_and_what_the_view_does_not_show_are_no_objects() -> None:
     left, right = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
     left[5:15, 2:12], right[5:15, 28:38] = 1, 1
     data = annotated([left, right, left], crowds=(False, False, True))
-    seen = objects_in(data, 0, View((0.0, 0.0, 20.0, 40.0), 20, 40, mirrored=False), masks=True)
+    seen = objects_in(data, 0, ImageView((0.0, 0.0, 20.0, 40.0), 20, 40, mirrored=False), masks=True)
     assert (seen.classes.tolist(), seen.boxes.tolist()) == ([0], [[2, 5, 12, 15]])
 
 
@@ -162,16 +162,20 @@ def test_an_object_that_becomes_smaller_than_a_pixel_is_left_out() -> None:
     mask = np.zeros((400, 400), np.uint8)
     mask[0:3, 0:300] = 1
     assert (
-        len(objects_in(annotated([mask]), 0, View((0.0, 0.0, 400.0, 400.0), 40, 40, mirrored=False), masks=True).boxes)
+        len(
+            objects_in(
+                annotated([mask]), 0, ImageView((0.0, 0.0, 400.0, 400.0), 40, 40, mirrored=False), masks=True
+            ).boxes
+        )
         == 0
     )
 
 
 def test_without_masks_a_box_is_cut_where_the_view_ends() -> None:
     mask = np.eye(40, dtype=np.uint8)
-    seen = objects_in(annotated([mask]), 0, View((0.0, 0.0, 40.0, 20.0), 40, 20, mirrored=False), masks=False)
+    seen = objects_in(annotated([mask]), 0, ImageView((0.0, 0.0, 40.0, 20.0), 40, 20, mirrored=False), masks=False)
     assert (seen.boxes.tolist(), seen.masks) == ([[0, 0, 40, 20]], None)
-    with_masks = objects_in(annotated([mask]), 0, View((0.0, 0.0, 40.0, 20.0), 40, 20, mirrored=False), masks=True)
+    with_masks = objects_in(annotated([mask]), 0, ImageView((0.0, 0.0, 40.0, 20.0), 40, 20, mirrored=False), masks=True)
     assert with_masks.boxes.tolist() == [[0, 0, 20, 20]]
 
 
@@ -208,4 +212,4 @@ def test_an_image_of_another_size_than_the_annotations_tell_is_bad() -> None:
     data = annotated([np.ones((16, 32), np.uint8)])
     viewer = Viewer(32, (0, 0, 0), 1 << 20, take_truncated=False)
     with pytest.raises(BadImage, match="other_size"):
-        viewer.pixels(data, lambda _: jpeg_of(32, 17), 0, View((0, 0, 32, 16), 32, 16, mirrored=False))
+        viewer.pixels(data, lambda _: jpeg_of(32, 17), 0, ImageView((0, 0, 32, 16), 32, 16, mirrored=False))

@@ -16,7 +16,10 @@ from safetensors.torch import load_file
 from tests.detection import CATEGORIES, annotations_of, config, results, rewritten, task_in, write_scenes
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
+from trainer.data.labelled_images import LabelledImages
+from trainer.dense import detect_start
 from trainer.optim.optimiser import learning_rate
+from trainer.probe.linear import Head
 from trainer.records.record import read_records
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.detect import detect
@@ -108,6 +111,7 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(
     assert (tmp_path / "run" / "predictions.json").read_text() == (plain / "predictions.json").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: DetectTask, tmp_path: Path) -> None:
     """Without masks: their loss is a mean over objects, which no process has all of."""
     options: dict[str, Any] = {"masks": "off", "layer_decay": 0.7}
@@ -128,18 +132,28 @@ def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: Dete
 
 
 def test_transfer_init_scores_a_box_by_the_row_of_its_class(
-    model: Path, task: DetectTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, task: DetectTask, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen: list[tuple[torch.Size, list[int]]] = []
+
+    def twice(head: Head, features: torch.Tensor, objects: LabelledImages) -> tuple[Head, float]:
+        seen.append((features.shape, objects.images_by_class.tolist()))
+        return Head(2 * head.weight, head.bias), 2.0
+
+    monkeypatch.setattr(detect_start, "scale_head", twice)
     assert detect(config(model, task, tmp_path / "run", init="transfer", peak_lr=1e-9, ema_momentum=1.0)) == 0
     assert "3 of 3 classes start from pre-trained rows" in capsys.readouterr().err
     assert results(tmp_path / "run")["init"] == "transfer"
     assert (tmp_path / "run" / "transfer_init").is_dir()
+    # All 24 objects of the training images say how large the logits are to be.
+    ((shape, counts),) = seen
+    categories = [each["category_id"] for each in annotations_of(task.train)]
+    assert (shape, counts) == ((24, 16), [categories.count(number) for number in (3, 18, 44)])
     rows = load_file(tmp_path / "run" / "model.safetensors")["heads.rows.linear.weight"]
     pretrained = open_pretrained(model)
     names = [name.partition(".")[0] for name in pretrained.vocabulary.names]
     wanted = pretrained.classifier.weight[[names.index(name) for name in ("cat", "dog", "car")]]
-    # The rows, up to one scale.
-    assert torch.allclose(rows / rows.norm(), wanted / wanted.norm(), atol=1e-4)
+    assert torch.allclose(rows, 2 * wanted, atol=1e-6)
 
 
 def test_windows_squashed_images_and_a_top_down_path_are_options(model: Path, task: DetectTask, tmp_path: Path) -> None:
@@ -221,6 +235,13 @@ def test_a_class_without_an_instance_is_named(model: Path, task: DetectTask, tmp
 def test_the_same_image_on_both_sides_is_refused(model: Path, task: DetectTask, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="4 images that are both trained on and tested on"):
         detect(config(model, replace(task, train=task.test), tmp_path / "run"))
+
+
+def test_crowds_alone_are_no_task(model: Path, task: DetectTask, tmp_path: Path) -> None:
+    crowds = [{**each, "iscrowd": 1} for each in annotations_of(task.test)]
+    test = rewritten(task.test, tmp_path / "crowds", annotations=crowds)
+    with pytest.raises(InputError, match="found 6 objects, all of them crowds"):
+        detect(config(model, replace(task, test=test), tmp_path / "run"))
 
 
 def test_a_test_class_that_is_not_trained_on_is_refused(model: Path, task: DetectTask, tmp_path: Path) -> None:

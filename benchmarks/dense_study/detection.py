@@ -28,10 +28,10 @@ from benchmarks.measuring.setting import say
 from trainer.data.batch import Batch
 from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.annotations import open_instances
-from trainer.dense.average_precision import Found, Kind, average_precision, corner_and_sides
+from trainer.dense.average_precision import FoundObjects, Kind, average_precision, corner_and_sides
 from trainer.dense.coco_tools import mask_tools
 from trainer.dense.maps import FeatureMaps
-from trainer.dense.mask_rcnn import Detector, HeadSizes, Targets
+from trainer.dense.mask_rcnn import Detector, HeadSizes, ObjectTargets
 from trainer.dense.shapes import mask_of
 from trainer.model.per_image import install
 from trainer.records.record import read_records
@@ -156,7 +156,7 @@ def map_difference(data: Path, *, quick: bool) -> float:
     return max(_difference(images, annotations, found, kind) for kind in kinds)
 
 
-def _near(images: AnnotatedImages, image: int, *, seed: int) -> Found:
+def _near(images: AnnotatedImages, image: int, *, seed: int) -> FoundObjects:
     """Make up detections near an image's objects, some of another class."""
     draws = np.random.default_rng(seed)
     width, height = images.sizes[image].tolist()
@@ -172,10 +172,10 @@ def _near(images: AnnotatedImages, image: int, *, seed: int) -> Found:
         moved = np.roll(mask_of(shape, width=width, height=height), int(draws.integers(-4, 5)), axis=1)
         encoded = mask_tools().encode(np.asfortranarray(moved))
         masks.append({"size": [height, width], "counts": bytes(encoded["counts"]).decode()})
-    return Found(boxes, classes, draws.random(len(chosen)).astype(np.float32), tuple(masks))
+    return FoundObjects(boxes, classes, draws.random(len(chosen)).astype(np.float32), tuple(masks))
 
 
-def _difference(images: AnnotatedImages, annotations: Path, found: list[Found], kind: Kind) -> float:
+def _difference(images: AnnotatedImages, annotations: Path, found: list[FoundObjects], kind: Kind) -> float:
     # Here, because only this part of the benchmark needs the package of the tests.
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -228,7 +228,7 @@ def step_ratio(*, quick: bool) -> float:
     seeds, weights = torch.zeros(1, dtype=torch.int64), torch.ones(1)
 
     def our_step() -> None:
-        _learn(ours, ours.losses(pixels, [Targets(box, label, inside)], seeds, weights))
+        _learn(ours, ours.losses(pixels, [ObjectTargets(box, label, inside)], seeds, weights))
 
     def their_step() -> None:
         _learn(theirs, theirs(list(pixels), [{"boxes": box, "labels": label + 1, "masks": whole}]))

@@ -30,7 +30,7 @@ ALL_SIZES, MOST_DETECTIONS = 0, -1
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundObjects:
     """Detections of an image, in pixels of the image."""
 
     boxes: Float32[np.ndarray, "found 4"]
@@ -51,7 +51,7 @@ class Precision:
     """AP of each class"""
 
 
-def average_precision(data: AnnotatedImages, found: Sequence[Found], kind: Kind) -> Precision:
+def average_precision(data: AnnotatedImages, found: Sequence[FoundObjects], kind: Kind) -> Precision:
     """Score the detections of each image against its objects.
 
     Raises MissingRequirementError without the extra `dense`.
@@ -67,7 +67,7 @@ def average_precision(data: AnnotatedImages, found: Sequence[Found], kind: Kind)
     return Precision(dict(zip(NAMES, numbers, strict=True)), tuple(by_class))
 
 
-def predictions(data: AnnotatedImages, found: Sequence[Found]) -> list[dict[str, Any]]:
+def predictions(data: AnnotatedImages, found: Sequence[FoundObjects]) -> list[dict[str, Any]]:
     """Write detections as COCO's result files have them, with the ids of the annotation file."""
     return [
         {
@@ -117,7 +117,7 @@ def _objects(data: AnnotatedImages, kind: Kind) -> list[dict[str, Any]]:
     ]
 
 
-def _detections(data: AnnotatedImages, found: Sequence[Found], kind: Kind) -> list[dict[str, Any]]:
+def _detections(data: AnnotatedImages, found: Sequence[FoundObjects], kind: Kind) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for image, own in enumerate(found):
         boxes = [corner_and_sides(box) for box in own.boxes]

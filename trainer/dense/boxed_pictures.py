@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from torchvision.ops import box_iou
 
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.average_precision import Found
+from trainer.dense.average_precision import FoundObjects
 from trainer.dense.pictures import LISTED, Prediction, colour_of, jpeg_of, legend_of, masked_picture
 from trainer.dense.shapes import Mask, RunLengths, decompressed, mask_of
 
@@ -24,12 +24,12 @@ LINE = 2
 """width of a box's line, pixels"""
 
 
-def image_scores(data: AnnotatedImages, found: Sequence[Found]) -> Float64[np.ndarray, " images"]:
+def image_scores(data: AnnotatedImages, found: Sequence[FoundObjects]) -> Float64[np.ndarray, " images"]:
     """F1 of each image's detections; NaN where there is neither an object nor a detection."""
     return np.array([_f1(data, image, own) for image, own in enumerate(found)])
 
 
-def _f1(data: AnnotatedImages, image: int, own: Found) -> float:
+def _f1(data: AnnotatedImages, image: int, own: FoundObjects) -> float:
     objects = [number for number in data.objects(image) if not data.crowds[number]]
     shown = np.flatnonzero(own.scores >= SHOWN_SCORE)
     if not objects and not len(shown):
@@ -45,7 +45,9 @@ def _f1(data: AnnotatedImages, image: int, own: Found) -> float:
     return 2 * hits / (len(objects) + len(shown))
 
 
-def box_prediction(title: str, picture: Image.Image, data: AnnotatedImages, image: int, own: Found) -> Prediction:
+def box_prediction(
+    title: str, picture: Image.Image, data: AnnotatedImages, image: int, own: FoundObjects
+) -> Prediction:
     """Make the picture of an image's objects and detections; its legend has the commonest classes of both."""
     width, height = picture.size
     objects = [number for number in data.objects(image) if not data.crowds[number]]

@@ -18,11 +18,11 @@ from trainer.data.decoding import EvalTransform
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import Read
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.average_precision import Found
+from trainer.dense.average_precision import FoundObjects
 from trainer.dense.coco_tools import mask_tools
 from trainer.dense.detect_objective import DetectObjective
 from trainer.dense.mask_rcnn import Detections
-from trainer.dense.objects import DRAWS, Jitter, View, Viewer, view_of
+from trainer.dense.objects import DRAWS, ImageView, Jitter, Viewer, view_of
 from trainer.distributed import Rank, gather
 from vocab.errors import InputError
 
@@ -36,7 +36,7 @@ class DetectEvaluation:
 
     data: AnnotatedImages
     """the images that could be decoded, with their objects"""
-    found: list[Found]
+    found: list[FoundObjects]
     """detections in each of them"""
     skipped: list[Skipped]
 
@@ -55,7 +55,7 @@ def evaluate(
     Raises InputError on the main rank if none of the images can be decoded.
     """
     own = np.arange(rank.index, len(data), rank.world)
-    done: list[tuple[int, Found]] = []
+    done: list[tuple[int, FoundObjects]] = []
     skipped: list[tuple[int, Skipped]] = []
     with evaluating(objective), data.images.store.open() as read:
         for images, pixels, reasons in _shown(data, own, read, viewer, squash=squash, transform=transform):
@@ -102,7 +102,7 @@ def evaluating(objective: DetectObjective) -> Iterator[None]:
         objective.train(was_training)
 
 
-def whole_view(data: AnnotatedImages, image: int, *, size: int, squash: bool) -> View:
+def whole_view(data: AnnotatedImages, image: int, *, size: int, squash: bool) -> ImageView:
     """The view of evaluation: the whole image."""
     width, height = data.sizes[image].tolist()
     jitter = Jitter(1.0, 1.0, squash=squash, flip=False)
@@ -141,7 +141,7 @@ def _shown(
             yield some, np.stack(pixels), list(reasons)
 
 
-def found_in(detections: Detections, view: View, width: int, height: int) -> Found:
+def found_in(detections: Detections, view: ImageView, width: int, height: int) -> FoundObjects:
     """Put detections back into the pixels of their image; those that lie outside of it are left out."""
     boxes = view.to_image(detections.boxes.cpu().numpy())
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
@@ -149,7 +149,7 @@ def found_in(detections: Detections, view: View, width: int, height: int) -> Fou
     kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
     masks = detections.masks
     encoded = [] if masks is None else run_lengths(masks.cpu()[kept], boxes[kept], width=width, height=height)
-    return Found(
+    return FoundObjects(
         boxes[kept], detections.classes.cpu().numpy()[kept], detections.scores.cpu().numpy()[kept], tuple(encoded)
     )
 

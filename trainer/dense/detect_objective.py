@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.data.batch import Batch
-from trainer.dense.mask_rcnn import BOX_MAP, MASK_MAP, POSITIVE_BOXES, Detections, Detector, HeadSizes, Targets
+from trainer.dense.mask_rcnn import BOX_MAP, MASK_MAP, POSITIVE_BOXES, Detections, Detector, HeadSizes, ObjectTargets
 from trainer.model.backbone import meta_copy
 from trainer.model.objective import Channels, StepObjective, prepare
 from trainer.model.per_image import seeds_of
@@ -53,12 +53,12 @@ class DetectObjective(StepObjective):
         return self.detector.detect(prepare(images, None, mean=self.mean, std=self.std))
 
 
-def targets_of(batch: Batch) -> list[Targets]:
+def targets_of(batch: Batch) -> list[ObjectTargets]:
     """List the objects of each image of a batch."""
     parts = list(zip(batch.ends[:-1], batch.ends[1:], strict=True))
     boxes, masks = batch.by_label[BOXES], batch.by_label.get(MASKS)
     return [
-        Targets(boxes[first:end], batch.classes[first:end], None if masks is None else masks[first:end])
+        ObjectTargets(boxes[first:end], batch.classes[first:end], None if masks is None else masks[first:end])
         for first, end in parts
     ]
 

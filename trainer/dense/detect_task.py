@@ -18,7 +18,7 @@ from trainer.dense.voc import open_voc
 from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
 from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import listed
+from vocab.pages.text import counted, listed
 from vocab.store.locations import Location
 
 FORM = "ANNOTATIONS.json::IMAGE_FOLDER, or XML_FOLDER::IMAGE_FOLDER"
@@ -62,6 +62,8 @@ def open_detect_task(
         sides = [with_masks(side, location) for side, location in zip(sides, (train, test), strict=True)]
     own, other = sides[0], renumbered(sides[1], sides[0], location=test)
     check_sides(own.images, other.images)
+    for side, location in ((own, train), (other, test)):
+        require_objects(side, location)
     given = None if class_names is None else read_name_file(class_names)
     named = names_of_classes(own.images.labels, given, source=class_names, own=own.images.class_names)
     notes = (*notes_of("train", own.images), *notes_of("test", other.images), *named.notes)
@@ -116,6 +118,17 @@ def with_masks(data: AnnotatedImages, location: str) -> AnnotatedImages:
     notes = (*(note for note in data.images.notes if note not in old), *left_out_notes(left_out))
     kept = data.keep(there)
     return replace(kept, images=replace(kept.images, notes=notes), left_out=left_out)
+
+
+def require_objects(data: AnnotatedImages, location: str) -> None:
+    """Raise InputError for a side with crowds alone: nothing can be learnt or found there."""
+    if data.crowds.all():
+        raise InputError(
+            location,
+            found=f"{counted(len(data.crowds), 'object')}, all of them crowds",
+            wanted="at least one object that is no crowd",
+            remedy="Look at iscrowd (COCO) or difficult (Pascal VOC) in the annotations.",
+        )
 
 
 def renumbered(test: AnnotatedImages, train: AnnotatedImages, *, location: str) -> AnnotatedImages:

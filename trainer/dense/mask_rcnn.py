@@ -57,7 +57,7 @@ class HeadSizes:
     width: int = 256
     """channels of pyramid and heads; the box head's vector has four times as many numbers"""
     convolutions: int = 4
-    """of the box head, and of the mask head"""
+    """convolutions of the box head, and of the mask head"""
     proposals: int = 1000
     """boxes of an image that pass on in evaluation; twice as many in training"""
     boxes: int = 512
@@ -65,7 +65,7 @@ class HeadSizes:
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class ObjectTargets:
     """Objects of an image, in pixels of the model's input."""
 
     boxes: Float32[Tensor, "objects 4"]
@@ -112,7 +112,7 @@ class Detector(nn.Module):
     def losses(
         self,
         pixels: Float[Tensor, "batch 3 size size"],
-        targets: Sequence[Targets],
+        targets: Sequence[ObjectTargets],
         seeds: Int64[Tensor, " batch"],
         weights: Float[Tensor, " batch"],
     ) -> dict[str, Float[Tensor, ""]]:

@@ -45,7 +45,7 @@ EVALUATION = Jitter(1.0, 1.0, squash=False, flip=False)
 
 
 @dataclass(frozen=True)
-class View:
+class ImageView:
     """Part of an image, and the rectangle that it fills in the upper left of the model's square."""
 
     part: Edges
@@ -76,7 +76,7 @@ class View:
         return turned
 
 
-def view_of(width: int, height: int, *, size: int, jitter: Jitter, draws: Float64[np.ndarray, " draws"]) -> View:
+def view_of(width: int, height: int, *, size: int, jitter: Jitter, draws: Float64[np.ndarray, " draws"]) -> ImageView:
     """Choose the part of an image that fills a square of `size` pixels. `draws`: DRAWS numbers in [0, 1)."""
     luck, across, down, mirrored = draws.tolist()
     scale = jitter.low + (jitter.high - jitter.low) * luck
@@ -91,7 +91,7 @@ def view_of(width: int, height: int, *, size: int, jitter: Jitter, draws: Float6
         (starts[0] + seen[0]) * ratios[0],
         (starts[1] + seen[1]) * ratios[1],
     )
-    return View(part, seen[0], seen[1], mirrored=jitter.flip and mirrored < 0.5)
+    return ImageView(part, seen[0], seen[1], mirrored=jitter.flip and mirrored < 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class SeenObjects:
     """mask of each inside its box, 0 to 255; None if they were not asked for"""
 
 
-def objects_in(data: AnnotatedImages, image: int, view: View, *, masks: bool) -> SeenObjects:
+def objects_in(data: AnnotatedImages, image: int, view: ImageView, *, masks: bool) -> SeenObjects:
     """Find what a view shows of an image's objects.
 
     A box that the view cuts is that of the visible part of the mask, where there are `masks`, as ViTDet has it.
@@ -181,7 +181,9 @@ class Viewer:
     max_pixels: int
     take_truncated: bool
 
-    def pixels(self, data: AnnotatedImages, read: Read, image: int, view: View) -> UInt8[np.ndarray, "size size 3"]:
+    def pixels(
+        self, data: AnnotatedImages, read: Read, image: int, view: ImageView
+    ) -> UInt8[np.ndarray, "size size 3"]:
         """Decode an image and fill the square.
 
         Raises BadImage as `decode`, and "other_size" for an image of another size than the annotations tell.

@@ -57,7 +57,7 @@ from trainer.transfer.tasks.files import content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
@@ -122,10 +122,13 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneO
     if head is not None and resume.checkpoint is None:
         start_rows(objective, head, inputs.data.train, rank, viewer=viewer, squash=bool(config.squash))
     optim = config.optim(steps=inputs.plan.steps)
+    operations = detection_flops(objective.detector, sizes_of(config), size=config.image_size)
+    if rank.is_main:
+        tell(f"{cost_of(config, inputs, operations)}\n")
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
     results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
-    job = job_of(config, inputs, resume, step, results, fingerprint=fingerprint)
+    job = job_of(config, inputs, resume, step, results, operations=operations, fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
         status = run.train()
@@ -265,6 +268,15 @@ def sizes_of(config: DetectConfig) -> HeadSizes:
     return HeadSizes(config.head_width, config.head_convolutions, config.proposals, config.boxes)
 
 
+def cost_of(config: DetectConfig, inputs: DetectInputs, operations: int) -> str:
+    """Say how much work a run is, for the choice of a machine. `operations`: of a training image."""
+    plan, an_image = inputs.plan, operations / 1e12
+    total = an_image * plan.steps * plan.batch / 1000
+    steps = f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}"
+    hours = total / (0.4 * 3600)
+    return f"{steps}: {an_image:.3g} TFLOP an image, {total:.3g} PFLOP in all, {hours:.2g} hours at 400 TFLOP/s"
+
+
 def scales_of(objective: DetectObjective, optim: OptimConfig) -> dict[str, float]:
     """Factor on the learning rate of each parameter: the backbone's by its layers, 1 for pyramid and heads."""
     detector = objective.detector
@@ -348,6 +360,7 @@ def job_of(
     step: Step,
     results: DetectResults,
     *,
+    operations: int,
     fingerprint: str,
 ) -> Job:
     plan, rank, data = inputs.plan, step.rank, inputs.data.train
@@ -356,7 +369,6 @@ def job_of(
     made = training_batches(
         config, inputs, rank, viewer=results.viewer, after=taken, decoding=results.transform.decoding
     )
-    operations = detection_flops(results.training.objective.detector, sizes_of(config), size=config.image_size)
     return Job(
         verb="detect",
         config=config,

@@ -45,6 +45,7 @@ from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.weights.folder import WEIGHTS
 from trainer.weights.pretrained import Pretrained
+from vocab.errors import InputError
 from vocab.pages.text import counted
 from vocab.store.files import write_file, write_whole
 from vocab.store.secrets import without_secrets
@@ -209,7 +210,7 @@ class DetectResults:
             percent=config.percent,
             seed=config.seed,
             metric=BOX,
-            value=scores.boxes.numbers["AP"] or 0.0,
+            value=box_ap(scores),
             images=len(scores.evaluation.found),
             seconds=round(progress.seconds, 1),
             extra=extra,
@@ -280,6 +281,19 @@ class DetectResults:
             + f"AP of boxes {score_text(BOX, scores.boxes.numbers['AP'])}{masks} on "
             f"{counted(record.images, 'test image')}\n{out / PREDICTIONS} has the detections, {out / TABLE} the results"
         )
+
+
+def box_ap(scores: DetectScores) -> float:
+    """AP of boxes. Raises InputError if none of the images that could be decoded shows an object."""
+    value = scores.boxes.numbers["AP"]
+    if value is None:
+        raise InputError(
+            "--task.test",
+            found="no object in the images that could be decoded",
+            wanted="at least one, to be found or missed",
+            remedy="Check the images: bad_images of results.json or the log names those that failed.",
+        )
+    return value
 
 
 def notes_at_start(config: DetectConfig, inputs: DetectInputs) -> list[str]:
