@@ -40,6 +40,15 @@ def test_a_run_is_repeated_to_the_last_weight_in_a_directory_of_its_own(corpus: 
     assert same_weights(tmp_path / "old-repeat", old)
 
 
+@pytest.mark.parametrize("out", [".", ".."])
+def test_a_run_in_the_folder_that_it_was_started_in_is_repeated_beside_it(
+    corpus: Corpus, tmp_path: Path, out: str
+) -> None:
+    config = read(["pretrain", str(stored(tmp_path / "old", corpus.config(Path(out))))])
+    assert isinstance(config, PretrainConfig)
+    assert config.run.out == tmp_path / "old-repeat"
+
+
 def test_the_command_line_changes_what_is_repeated_and_plan_reads_it_too(corpus: Corpus, tmp_path: Path) -> None:
     path = stored(tmp_path / "old", corpus.config(tmp_path / "old"))
     config = read(["pretrain", str(path), "--out", f"{tmp_path}/new", "--seed", "7"])
@@ -94,15 +103,23 @@ def test_a_config_that_is_not_there_or_no_json_is_named(tmp_path: Path) -> None:
         read(["pretrain", str(tmp_path / "config.json")])
 
 
-@pytest.mark.parametrize("location", ["pipe:cat /secret/0.tar", "https://host/0.tar?signature=secret"])
-def test_a_location_whose_secret_config_json_lacks_is_asked_for(corpus: Corpus, tmp_path: Path, location: str) -> None:
-    config = corpus.config(tmp_path / "old")
-    config = replace(config, data=replace(config.data, images=(location,), allow_pipe=True))
-    path = stored(tmp_path / "old", config)
+@pytest.mark.parametrize(
+    ("option", "location"),
+    [
+        ("images", "pipe:cat /secret/0.tar"),
+        ("images", "https://host/0.tar?signature=secret"),
+        ("init", "s3://bucket/run?secret_key=secret"),
+    ],
+)
+def test_a_location_whose_secret_config_json_lacks_is_asked_for(
+    corpus: Corpus, tmp_path: Path, option: str, location: str
+) -> None:
+    changes: dict[str, Any] = {option: (location,) if option == "images" else location}
+    path = stored(tmp_path / "old", corpus.config(tmp_path / "old", allow_pipe=True, **changes))
     repeated = read(["pretrain", str(path)])
     assert isinstance(repeated, PretrainConfig)
-    with pytest.raises(InputError, match=r"--images: found .*whose command or signature is left out"):
+    with pytest.raises(InputError, match=rf"--{option}: found .*whose command or signature is left out"):
         check(repeated, world=1)
-    given = read(["pretrain", str(path), "--images", location])
+    given = read(["pretrain", str(path), f"--{option}", location])
     assert isinstance(given, PretrainConfig)
     check(given, world=1)

@@ -340,7 +340,7 @@ def check(config: PretrainConfig, *, world: int) -> None:
 
 def _refuse_cut_locations(config: PretrainConfig) -> None:
     """Raise InputError for a location whose command or signature was left out, as the config.json of a run has it."""
-    for part in (config.data, config.run):
+    for part in (config.data, config.model, config.run):
         for each in fields(part):
             value = getattr(part, each.name)
             for location in value if isinstance(value, tuple) else (value,):

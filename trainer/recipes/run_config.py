@@ -28,8 +28,9 @@ def read_run_config(path: Path) -> tuple[str, PretrainConfig]:
     if not isinstance(stored, dict):
         raise _no_config(path, f"a {type(stored).__name__}")
     config = _built(PretrainConfig, {name: value for name, value in stored.items() if name != SEAL}, path)
-    out = config.run.out
-    repeated = replace(config, run=replace(config.run, out=out.with_name(f"{out.name}{REPEAT}")))
+    # "." was the folder of the run, which may be another one now.
+    out = config.run.out if config.run.out.name not in ("", "..") else path.absolute().parent
+    repeated = replace(config, run=replace(config.run, out=out.parent / f"{out.name}{REPEAT}"))
     return f"Repeat the run of {path}.", repeated
 
 
