@@ -17,7 +17,7 @@ from tests.detection import CATEGORIES, annotations_of, config, results, rewritt
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
 from trainer.data.labelled_images import LabelledImages
-from trainer.dense import detect_start
+from trainer.dense import coco_tools, detect_start
 from trainer.optim.optimiser import learning_rate
 from trainer.probe.linear import Head
 from trainer.records.record import read_records
@@ -27,7 +27,7 @@ from trainer.transfer.detect_config import DetectConfig, DetectTask
 from trainer.transfer.suite import transfer
 from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import open_pretrained
-from vocab.errors import InputError, MismatchError
+from vocab.errors import InputError, MismatchError, MissingRequirementError
 
 
 @pytest.fixture(scope="module")
@@ -335,3 +335,13 @@ masks = "off"
     assert "| rectangles | detect | random | map_box |" in (tmp_path / "suite" / "results.md").read_text()
     transfer(suite)
     assert read_records(tmp_path / "suite") == found
+
+
+def test_without_the_extra_the_run_does_not_begin(
+    model: Path, task: DetectTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_tools, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(coco_tools, "_loaded", coco_tools._loaded.__wrapped__)
+    with pytest.raises(MissingRequirementError, match=r"pip install -e '.\[dense\]'"):
+        detect(config(model, task, tmp_path / "run", masks="off"))
+    assert not (tmp_path / "run").exists()

@@ -27,6 +27,7 @@ from trainer.data.labelled_images import Read
 from trainer.data.resolution import FixedResolution
 from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
+from trainer.dense.coco_tools import evaluator
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
 from trainer.dense.detect_start import start_rows
 from trainer.dense.detect_task import DetectData, open_detect_task
@@ -70,7 +71,8 @@ def detect(config: DetectConfig) -> int:
     """Train, evaluate, and leave a run directory; continue the run if `config.out` already holds it.
 
     Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
-    Raises a CatlipError before the first step for whatever can be known by then.
+    Raises a CatlipError before the first step for whatever can be known by then, MissingRequirementError without the
+    extra `dense` among them.
     """
     with join_processes(config.device) as rank:
         outcome = detect_on(config, rank)
@@ -93,6 +95,7 @@ def detect_records(config: DetectConfig, rank: Rank, *, task: str) -> list[Recor
 def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
     """Detect as `detect` does, on one rank; all must call it."""
     on_main(lambda: refuse_unwritable(config.out), rank)
+    evaluator()  # before a training that ends with it
     config, inputs = open_inputs(config)
     config.check(world=rank.world)
     config = config.timed(steps=inputs.plan.steps)
