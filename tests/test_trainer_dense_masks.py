@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,15 @@ def test_panoptic_segments_are_things_and_stuff(tmp_path: Path) -> None:
     data = open_masks(MaskTask(*sides), RANK)
     assert data.task.class_names == ("dog", "grass")
     assert data.train.label_map(0).tolist() == [[1, 1, 0], [0, 0, -1]]
+    (tmp_path / "train" / "panoptic").rename(tmp_path / "pngs")
+    with pytest.raises(InputError, match=r"train/panoptic: found no such folder; .*PNGs.*panoptic\.json::\S+::PNGS\."):
+        open_masks(MaskTask(*sides), RANK)
+    assert len(open_masks(MaskTask(f"{sides[0]}::{tmp_path / 'pngs'}", sides[1]), RANK).train) == 1
 
 
 def test_a_segment_that_the_file_does_not_list_is_a_bad_mask(tmp_path: Path) -> None:
     sides = [write_panoptic(tmp_path / name, segments=SEGMENTS[:1]) for name in ("train", "val")]
-    with pytest.raises(InputError, match=r"found 0 of 1 images that can be used.*1 segment_unknown"):
+    with pytest.raises(InputError, match=r"found 0 of 1 images that can.*1 segment_unknown.* Check the data set\.$"):
         open_masks(MaskTask(*sides), RANK)
 
 
@@ -211,7 +216,9 @@ def test_a_mask_that_is_none_is_left_out_and_named(tmp_path: Path, reason: str) 
     assert reasons(data.train) == [("bad.png", reason)]
     assert len(data.train) == 9
     assert f"1 file or sample left out: 1 {reason} (bad.png)" in " ".join(data.task.notes)
-    with pytest.raises(InputError, match=rf"found 9 of 10 images that can be used \(1 {reason}; for example bad.png\)"):
+    sizes = " (mask 2 x 3 pixels, image 3 x 2)" if reason == "mask_of_another_size" else ""
+    found = f"found 9 of 10 images that can be used (1 {reason}; for example bad.png{sizes})"
+    with pytest.raises(InputError, match=re.escape(found) + r".*, or raise --task\.max-bad-share\."):
         opened(tmp_path, side, class_names=tmp_path / "names.json", max_bad_share=0.05)
 
 

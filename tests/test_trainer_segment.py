@@ -260,7 +260,11 @@ def test_another_run_s_directory_and_other_masks_are_refused(model: Path, tmp_pa
     ("changes", "message"),
     [
         ({"stride": 8}, "--stride: found 8; wanted no --stride with --head linear"),
-        ({"head": "deeplab"}, "--learning-rates: found .*; wanted no --learning-rates with --head deeplab"),
+        (
+            {"head": "deeplab"},
+            "--learning-rates: found .*wanted no --learning-rates with --head deeplab. Give --peak-lr",
+        ),
+        ({"peak_lr": 1.0}, "--peak-lr: found 1.0; wanted no --peak-lr with --head linear. Give --learning-rates"),
         ({"blocks": ("first",)}, "--blocks: found 'first'; wanted last, last4 or another number"),
         ({"blocks": ("last", "last")}, "--blocks: found last last; wanted each value once"),
         ({"init": "transfer"}, "--init: found transfer .*; wanted --head linear and --blocks last"),

@@ -186,7 +186,13 @@ def is_panoptic(annotations: Path) -> bool:
 
 
 def _open_panoptic(annotations: Path, folder: str, pngs: Path) -> MaskSide:
-    _require_folder(str(pngs))
+    if not pngs.is_dir():
+        raise InputError(
+            pngs,
+            found="no such folder",
+            wanted=f"the folder of the PNGs that belong to {annotations}",
+            remedy=f"Move the PNGs there, or name their folder: {annotations}{BETWEEN}{folder}{BETWEEN}PNGS.",
+        )
     content = read_annotations(annotations, shorten=dict)
     labels, numbers = categories_of(annotations, content)
     paths, positions = images_of(annotations, content, folder)

@@ -125,6 +125,8 @@ class _Scan:
     labels: Int64[np.ndarray, " present"]
     pixels: Int64[np.ndarray, " present"]
     reason: str | None = None
+    sizes: str = ""
+    """of a map of another size than its image: both sizes, to be read behind the name of the image"""
 
 
 def _scan(side: MaskSide, config: MaskTask, rank: Rank) -> list[_Scan]:
@@ -144,10 +146,11 @@ def _scan_one(side: MaskSide, max_pixels: int, image: int) -> _Scan:
         labels = side.maps.read(image)
         opened = open_image(side.store.read(image), max_pixels=max_pixels)
         width, height = upright_size(opened.size, orientation_of(opened))
-        if labels.shape != (height, width):
-            raise BadImage("mask_of_another_size")
     except BadImage as bad:
         return _Scan(np.zeros(0, np.int64), np.zeros(0, np.int64), str(bad))
+    if labels.shape != (height, width):
+        sizes = f" (mask {labels.shape[1]} x {labels.shape[0]} pixels, image {width} x {height})"
+        return _Scan(np.zeros(0, np.int64), np.zeros(0, np.int64), "mask_of_another_size", sizes)
     present, pixels = np.unique(labels, return_counts=True)
     return _Scan(present.astype(np.int64), pixels.astype(np.int64))
 
@@ -173,7 +176,8 @@ def _masked_side(side: MaskSide, scans: Sequence[_Scan], labels: tuple[str, ...]
     kept = [number for number, scan in enumerate(scans) if scan.reason is None]
     bad = [Skipped("", names[number], scan.reason) for number, scan in enumerate(scans) if scan.reason is not None]
     skipped = (*side.skipped, *bad)
-    check_bad_share(side.what, len(kept), skipped, config.max_bad_share)
+    told = [Skipped("", names[number] + scan.sizes, scan.reason) for number, scan in enumerate(scans) if scan.reason]
+    check_bad_share(side.what, len(kept), (*side.skipped, *told), config.max_bad_share)
     own = [scans[number].labels[scans[number].labels >= 0] for number in kept]
     pixels = np.zeros(len(labels) + 1, np.int64)  # the last one is IGNORED
     digest = hashlib.sha256()

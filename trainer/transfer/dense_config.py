@@ -53,6 +53,8 @@ LINEAR_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """around DINOv3's 1e-3"""
 BLOCKS = re.compile(r"last(?P<count>[1-9]\d?)?|(?P<number>-?\d{1,3})", re.ASCII)
 """form of a choice of blocks"""
+LEAST_HOURS = 0.01
+"""hours of a GPU from which a run states its cost: no figure of less than half a minute tells anything"""
 SEGMENT_CHANGEABLE = CHANGEABLE - {"compile"}
 SEGMENT_PLACES = frozenset("model task.train task.test task.class_names task.train_list task.test_list".split())
 
@@ -184,11 +186,14 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
             "deeplab": ("learning_rates",),
             "zero-shot": (*of_deeplab, "learning_rates", "blocks", "epochs", "percent", "init"),
         }
+        instead = {("linear", "peak_lr"): "learning_rates", ("deeplab", "learning_rates"): "peak_lr"}
         unset = {each.name: each.default for each in fields(self)}
         for name in others[self.head]:
             value = getattr(self, name)
             wanted = f"no {self.option(name)} with --head {self.head}"
-            self.require(name, value == unset[name], f"{value}", wanted, remedy="Leave it out.")
+            other = instead.get((self.head, name))
+            remedy = f"Give {self.option(other)} in its place." if other else "Leave it out."
+            self.require(name, value == unset[name], f"{value}", wanted, remedy=remedy)
         self.require(
             "blocks",
             len(self.blocks) < 2 or self.head == "linear",

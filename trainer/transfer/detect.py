@@ -51,6 +51,7 @@ from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import match_summary
+from trainer.transfer.dense_config import LEAST_HOURS
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
 from trainer.transfer.finetune import FinetuneOutcome
@@ -277,6 +278,8 @@ def cost_of(config: DetectConfig, inputs: DetectInputs, operations: int) -> str:
     total = an_image * plan.steps * plan.batch / 1000
     steps = f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}"
     hours = total / (0.4 * 3600)
+    if hours < LEAST_HOURS:
+        return steps
     return f"{steps}: {an_image:.3g} TFLOP an image, {total:.3g} PFLOP in all, {hours:.2g} hours at 400 TFLOP/s"
 
 

@@ -49,7 +49,7 @@ from trainer.step.step import Step
 from trainer.step.training import Training, training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import match_summary
-from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
+from trainer.transfer.dense_config import LEAST_HOURS, SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
 from trainer.transfer.finetune import FinetuneOutcome
 from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import segment_zero_shot
@@ -372,13 +372,15 @@ def cost(plan: EpochPlan, operations: int) -> str:
     """Say what a run will cost. `operations`: of one training image.
 
     >>> cost(EpochPlan(images=20_210, batch=16, epochs=32, seed=0, image_size=512), 350 * 10**9)
-    '40,420 steps of 16 images, 0.35 TFLOP an image: 0.6 hours at 100 TFLOP/s'
+    '40,420 steps of 16 images, 0.35 TFLOP an image: 0.63 hours at 100 TFLOP/s'
+    >>> cost(EpochPlan(images=16, batch=16, epochs=32, seed=0, image_size=32), 10**7)
+    '32 steps of 16 images'
     """
+    steps = f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}"
     hours = plan.steps * plan.batch * operations / COST_RATE / 3600
-    return (
-        f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}, {operations / 1e12:.3g} TFLOP an image: "
-        f"{hours:.2g} hours at {COST_RATE / 1e12:g} TFLOP/s"
-    )
+    if hours < LEAST_HOURS:
+        return steps
+    return f"{steps}, {operations / 1e12:.3g} TFLOP an image: {hours:.2g} hours at {COST_RATE / 1e12:g} TFLOP/s"
 
 
 def operations_of(training: Training[SegmentObjective], *, size: int) -> int:
