@@ -16,6 +16,7 @@ from torch import Tensor
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.heads import LinearHeads
+from trainer.dense.maps import require_pooled_map
 from trainer.dense.masks import MaskedImages
 from trainer.dense.segment_evaluation import SegmentTransform, evaluating, load_pair, windows_of
 from trainer.dense.segmenter import SegmentObjective
@@ -36,8 +37,9 @@ def start_heads(
 ) -> None:
     """Give linear heads a classifier of features, scaled on training images; the same on all ranks.
 
-    Raises InputError if none of these images has a patch of a class.
+    Raises InputError if it cannot read the last map, and if none of these images has a patch of a class.
     """
+    require_pooled_map(objective.backbone_maps, head.weight.shape[1], remedy="Use --init random.")
     features, classes = patches_of(objective, data, rank, transform=transform)
     patches = LabelledImages(
         store=data.images.store,
