@@ -94,6 +94,9 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"bbox": None}, "broken_box"),
         ({"bbox": [2, 3, float("nan"), 6]}, "broken_box"),
         ({"bbox": ["2", 3, 8, 6]}, "broken_box"),
+        ({"bbox": [True, True, True, True]}, "broken_box"),
+        ({"bbox": [10**400, 3, 8, 6]}, "broken_box"),
+        ({"bbox": [2, 3, 10**200, 10**200]}, "box_outside"),
         ({"bbox": [2, 3, 0, 6]}, "box_without_area"),
         ({"bbox": [2, 3, 8, -6]}, "box_without_area"),
         ({"bbox": [24, 3, 8, 6]}, "box_outside"),
@@ -104,6 +107,7 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"segmentation": [[2, 3, 10, 3]]}, "broken_polygon"),
         ({"segmentation": [[2, 3, 10, 3, 10, float("inf")]]}, "broken_polygon"),
         ({"segmentation": [[2, 3, 10, "nine", 10, 9]]}, "broken_polygon"),
+        ({"segmentation": [["2", "3", "10", "3", "10", "9"]]}, "broken_polygon"),
         ({"segmentation": [2, 3, 10, 3, 10, 9]}, "broken_polygon"),
         ({"segmentation": "all"}, "broken_polygon"),
         ({"segmentation": [[0, 0, 24, 16] * 2000]}, "broken_polygon"),
@@ -120,6 +124,7 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"segmentation": {"size": [16, 24], "counts": "d3"}}, "broken_rle"),
         ({"segmentation": {"size": [16, 24], "counts": "oooooooooooooooo0"}}, "broken_rle"),
         ({"segmentation": {"size": [16, 24], "counts": "ü!"}}, "broken_rle"),
+        ({"segmentation": {"size": [16, 24], "counts": "\ud800"}}, "broken_rle"),
     ],
 )
 def test_an_object_that_cannot_be_used_is_left_out_and_counted(

@@ -36,6 +36,12 @@ def test_counts_are_those_of_a_loop_over_pixels(seed: int) -> None:
     assert counts.tolist() == slow(predicted, true)
 
 
+def test_many_classes_need_the_memory_of_a_few_numbers_each() -> None:
+    classes = 1_000_000  # a matrix of pairs would have 10^12 numbers
+    labels = torch.tensor([[0, 999_999]])
+    assert count_pixels(labels, labels, classes=classes).sum(1).tolist() == [2, 2, 2]
+
+
 def scores_of(*images: list[list[int]]) -> SegmentScores:
     return joined([np.array(counts, np.int64) for counts in images])
 

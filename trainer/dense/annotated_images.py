@@ -191,9 +191,14 @@ def box_inside(given: object, *, width: int, height: int) -> tuple[float, float,
     """
     if not isinstance(given, list) or len(given) != 4:
         raise BadShape("broken_box")
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in given):
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in given):
         raise BadShape("broken_box")
-    left, top, across, down = given
+    try:
+        left, top, across, down = map(float, given)
+    except OverflowError as error:
+        raise BadShape("broken_box") from error
+    if not all(map(math.isfinite, (left, top, across, down))):
+        raise BadShape("broken_box")
     if across <= 0 or down <= 0:
         raise BadShape("box_without_area")
     edges = (max(left, 0), max(top, 0), min(left + across, width), min(top + down, height))

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainer.dense.annotated_images import MOST_SIDE, AnnotatedImages, AnnotatedObject, assembled, box_inside
-from trainer.dense.shapes import BadShape, shape_of
+from trainer.dense.shapes import BadShape, numbers_of, shape_of
 from trainer.transfer.tasks.coco import synsets_of
 from trainer.transfer.tasks.coco_json import (
     Annotation,
@@ -70,8 +70,8 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _packed(polygon: object) -> object:
     try:
-        return np.array(polygon, np.float64)
-    except (ValueError, TypeError, OverflowError):
+        return numbers_of(polygon)
+    except BadShape:
         return polygon  # refused with its reason where shapes are checked
 
 
@@ -114,6 +114,6 @@ def _object(annotation: Annotation, *, width: int, height: int) -> AnnotatedObje
         raise BadShape("crowd_unclear")
     shape = shape_of(entry.get("segmentation"), width=width, height=height)
     area = entry.get("area")
-    if not isinstance(area, int | float) or not 0 < area <= width * height:
+    if not isinstance(area, int | float) or isinstance(area, bool) or not 0 < area <= width * height:
         area = (box[2] - box[0]) * (box[3] - box[1])
     return AnnotatedObject(annotation.image, annotation.category, box, float(area), bool(crowd), shape)

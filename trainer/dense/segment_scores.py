@@ -31,9 +31,8 @@ def count_pixels(
 ) -> Int64[Tensor, "3 classes"]:
     """Count the pixels of an image that are rightly given, true, and given, by class; ignored ones are left out."""
     known = true != IGNORED
-    pairs = true[known].long() * classes + given[known].long()
-    confusion = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
-    return torch.stack([confusion.diagonal(), confusion.sum(1), confusion.sum(0)])
+    true, given = true[known], given[known]
+    return torch.stack([torch.bincount(each, minlength=classes) for each in (true[true == given], true, given)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,13 +84,21 @@ def _polygons(given: list[Any], *, width: int, height: int) -> Polygons:
 
 def _ring(given: object) -> Float64[np.ndarray, " numbers"]:
     """Read a polygon. Raises BadShape for anything but three or more pairs of finite numbers."""
-    try:
-        ring = np.array(given, np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadShape("broken_polygon") from error
+    ring = numbers_of(given)
     if ring.ndim != 1 or len(ring) < FEWEST_NUMBERS or len(ring) % 2 or not np.isfinite(ring).all():
         raise BadShape("broken_polygon")
     return ring
+
+
+def numbers_of(given: object) -> Float64[np.ndarray, "*_"]:
+    """Make an array of numbers. Raises BadShape (broken_polygon) for texts, and for anything else that is no number."""
+    try:
+        numbers = np.asarray(given)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadShape("broken_polygon") from error
+    if numbers.dtype.kind not in "iuf":
+        raise BadShape("broken_polygon")
+    return numbers.astype(np.float64)
 
 
 def _area(ring: Float64[np.ndarray, " numbers"]) -> float:
@@ -124,7 +132,7 @@ def decompressed(text: str) -> Int64[np.ndarray, " runs"]:
 
     From the fourth on, a number is stored as its difference to the one two before.
     """
-    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64)
+    codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64)
     if not len(codes) or codes.min() < FIRST or codes.max() > LAST:
         raise BadShape("broken_rle")
     codes -= FIRST
