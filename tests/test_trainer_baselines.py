@@ -174,6 +174,10 @@ def test_an_architecture_that_timm_removed_is_named(folder: Path, tmp_path: Path
     ("seen", "error", "found"),
     [
         ({"mean": [0.5]}, FormatError, "no preprocessing that can be read"),
+        ({"std": [0, 0, 0]}, FormatError, "no preprocessing that can be read"),
+        ({"mean": [float("nan")] * 3}, FormatError, "no preprocessing that can be read"),
+        ({"crop_pct": 1.5}, FormatError, "no preprocessing that can be read"),
+        ({"input_size": [3, 0, 0]}, FormatError, "no preprocessing that can be read"),
         ({"input_size": [3, 32, 64]}, InputError, "a model of images of 3 x 32 x 64"),
     ],
 )
@@ -187,6 +191,22 @@ def test_a_model_whose_images_are_not_ours_is_named(
     with pytest.raises(error) as raised:
         open_pretrained(tmp_path / "model")
     assert found in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "found"),
+    [
+        ("test_resnet", {"in_chans": 1}, "a model of images of 1 x 160 x 160"),
+        ("deit_tiny_distilled_patch16_224", {"depth": 1}, "deit_tiny_distilled_patch16_224, which has 2 classifiers"),
+    ],
+)
+def test_a_baseline_that_cannot_be_measured_is_named_by_its_folder(
+    tmp_path: Path, name: str, arguments: dict[str, Any], found: str
+) -> None:
+    model = made(name, **arguments)
+    timm.models.save_for_hf(model, tmp_path / "model", model_args=arguments, safe_serialization=True)
+    with pytest.raises(InputError, match=f"^{tmp_path}/model: found {found}"):
+        open_pretrained(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +264,7 @@ def test_a_folder_with_a_pickle_alone_and_a_name_of_nothing_are_refused(tmp_path
 TOWERS: dict[str, dict[str, Any]] = {
     "plain": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
     "trunk": {"timm_model_name": "test_convnext", "timm_pool": "avg", "timm_proj": "linear", "image_size": 160},
+    "perceptron": {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "mlp", "image_size": 32},
     "average": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16, "pool_type": "avg"},
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "patch_size": None},
 }
@@ -271,6 +292,7 @@ def tower(name: str, folder: Path, *, quick: bool = False) -> tuple[Any, Path]:
         ("plain", False, "vit_base_patch16_clip_224"),
         ("plain", True, "vit_base_patch16_clip_quickgelu_224"),
         ("trunk", False, "test_convnext"),
+        ("perceptron", False, "test_resnet"),
     ],
 )
 def test_a_tower_of_open_clip_is_a_model_of_timm_with_the_same_features(
@@ -283,7 +305,7 @@ def test_a_tower_of_open_clip_is_a_model_of_timm_with_the_same_features(
     visual, images = model.visual, pixels(opened.preprocessing.image_size)
     with torch.no_grad():
         seen = opened.embed(images)
-        projected = visual.head(seen) if name == "trunk" else seen @ visual.proj
+        projected = visual.head(seen) if hasattr(visual, "trunk") else seen @ visual.proj
         wanted = model.encode_image(normalised(images, opened.preprocessing.mean, opened.preprocessing.std))
     torch.testing.assert_close(projected, wanted, rtol=1e-4, atol=1e-5)
 

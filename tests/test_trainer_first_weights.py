@@ -96,6 +96,15 @@ def test_a_file_of_weights_gives_all_but_the_classifier(
     )
 
 
+@pytest.mark.parametrize("init", ["~/weights.safetensors", "file://{}/weights.safetensors"])
+def test_a_file_is_found_by_every_spelling_of_its_path(
+    tmp_path: Path, init: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(tmp_path / "weights.safetensors", other_model())
+    assert read_source(init.format(tmp_path)).tensors["cls_token"].shape == (1, 1, 16)
+
+
 def test_a_file_without_a_classifier_will_do(corpus: Corpus, tmp_path: Path) -> None:
     model = other_model(classes=0)
     found = begun(corpus, saved(tmp_path / "weights.safetensors", model))
@@ -327,6 +336,7 @@ def test_a_folder_that_has_its_weights_as_a_pickle_is_refused(tmp_path: Path) ->
         ("no_such_model", InputError, "found no file or folder, and no name of pre-trained weights in timm"),
         ("no/such/path", InputError, "found no such file or folder"),
         ("missing.safetensors", InputError, "found no such file"),
+        ("", InputError, "--init : found no name"),
         ("cut", FormatError, "found unreadable weights"),
         ("empty", FormatError, "found unreadable weights"),
         ("without", InputError, "found a folder without config.json; wanted"),

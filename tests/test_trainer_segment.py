@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,16 +18,24 @@ from safetensors.torch import load_file
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
 from tests.segmentation import NAMES, config, png, results, task_in, write_scenes
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.images import BadImage
+from trainer.dense.heads import LinearSetting
+from trainer.dense.masks import open_masks
+from trainer.dense.segment_evaluation import SegmentTransform, evaluate
 from trainer.dense.segment_scores import joined
+from trainer.distributed import Rank
 from trainer.records.record import read_records
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.dense_config import MaskTask, SegmentConfig
-from trainer.transfer.segment import segment
+from trainer.transfer.segment import build_objective, open_inputs, segment
+from trainer.transfer.segment_results import notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import chance_of
 from trainer.transfer.suite import transfer
 from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fields, write_model
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
+ONE = Rank(0, 1, torch.device("cpu"))
 DEEPLAB: dict[str, Any] = {
     "head": "deeplab",
     "blocks": (),
@@ -169,6 +179,43 @@ def test_few_images_take_the_middle_setting_without_a_choice(model: Path, tmp_pa
     assert any("8 training images are too few to hold some out" in note for note in found["notes"])
 
 
+def test_without_held_out_images_the_middle_setting_is_taken_and_a_note_says_so(model: Path, task: MaskTask) -> None:
+    options = config(model, task, Path("run"), learning_rates=(1e-4, 1e-3, 1.0000001e-3, 1e-1), holdout=0.0)
+    inputs = open_inputs(options, ONE)
+    assert (inputs.settings, inputs.held_out) == ((LinearSetting("last", 1e-3),), None)
+    note = "no training images are held out: the setting last, 0.001 was taken without a choice"
+    assert note in notes_at_start(options, inputs)
+    assert len(set(map(str, settings_of(options)))) == 8
+
+
+def test_a_hierarchical_transformer_has_its_own_stride_under_deeplab() -> None:
+    sizes: dict[str, Any] = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1), "num_heads": (1, 2)}
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=2, **sizes)
+    pretrained = SimpleNamespace(model=swin, preprocessing=Preprocessing(64, 0.5, 0.5, 1.0))
+    task = SimpleNamespace(class_names=NAMES)
+    inputs: Any = SimpleNamespace(
+        pretrained=pretrained, data=SimpleNamespace(task=task), settings=[LinearSetting("last", 0.0)]
+    )
+    options = SegmentConfig("model", MaskTask("a::b", "c::d"), Path("run"), head="deeplab", image_size=64)
+    assert build_objective(options, inputs).backbone_maps.specs[0].stride == 8
+
+
+@pytest.mark.parametrize(("rank", "error"), [(0, InputError), (1, SystemExit)])
+def test_all_ranks_end_where_no_image_can_be_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, error: type[BaseException]
+) -> None:
+    task = task_in(tmp_path, train=2, test=1)
+    data = open_masks(task, ONE).test
+    monkeypatch.setattr("trainer.dense.segment_evaluation.load_pair", Mock(side_effect=BadImage("broken_image")))
+    monkeypatch.setattr("trainer.dense.segment_evaluation.gather", lambda value, _: [value, value])
+    objective: Any = torch.nn.Identity()
+    plain = EvalTransform(size=16, crop=1.0, batch=1, decoding=Decoding(1, 1, 1), bfloat16=False)
+    transform = SegmentTransform(16, 2 / 3, plain)
+    with pytest.raises(error) as raised:
+        evaluate(objective, data, replace(ONE, index=rank), transform=transform, views=["squash"], heads=[0])
+    assert rank or "none of 2 that can be decoded; 100.png: broken_image" in str(raised.value)
+
+
 def test_an_image_that_does_not_decode_is_counted_and_named(model: Path, tmp_path: Path) -> None:
     train, test = write_scenes(tmp_path / "train", range(24)), write_scenes(tmp_path / "test", range(100, 104))
     for side, number in (("train", 3), ("test", 101)):
@@ -235,6 +282,8 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
 def test_a_block_and_a_size_that_the_model_lacks_are_refused(model: Path, task: MaskTask, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the blocks: found block -3 of"):
         segment(config(model, task, tmp_path / "run", blocks=("-3",)))
+    with pytest.raises(InputError, match="--blocks: found last last1, which are the same blocks of this model"):
+        segment(config(model, task, tmp_path / "run", blocks=("last", "-2", "last1")))
     with pytest.raises(InputError, match="image-size"):
         segment(config(model, task, tmp_path / "run", image_size=17))
     assert not (tmp_path / "run").exists()

@@ -66,7 +66,7 @@ class LinearSetting:
     learning_rate: float
 
     def __str__(self) -> str:
-        return f"{self.blocks}, {self.learning_rate:g}"
+        return f"{self.blocks}, {self.learning_rate}"
 
 
 class LinearHeads(nn.Module):

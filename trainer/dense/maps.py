@@ -139,6 +139,11 @@ def count_maps(model: nn.Module) -> int:
     return len(known)
 
 
+def has_plain_patches(model: nn.Module) -> bool:
+    """Tell whether a model is a plain vision transformer whose patches may overlap."""
+    return isinstance(model, VisionTransformer) and isinstance(getattr(model.patch_embed, "proj", None), nn.Conv2d)
+
+
 def set_stride(model: nn.Module, stride: int, *, size: int) -> None:
     """Have a plain transformer cut its patches every `stride` pixels, so that they overlap.
 
@@ -147,8 +152,7 @@ def set_stride(model: nn.Module, stride: int, *, size: int) -> None:
     """
     vit: Any = model
     patch = patch_of(model)
-    plain = isinstance(model, VisionTransformer) and isinstance(getattr(vit.patch_embed, "proj", None), nn.Conv2d)
-    if not plain or patch % stride or (patch - stride) % 2 or size % stride:
+    if not has_plain_patches(model) or patch % stride or (patch - stride) % 2 or size % stride:
         raise InputError(
             "--stride",
             found=f"{stride} for {architecture_of(model)} with patches of {patch} and images of {size} pixels",

@@ -23,13 +23,13 @@ from trainer.data.image_files import QUIET, BadImage, open_image, orientation_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.label_maps import IGNORED, LabelMap, LabelMaps, ValueMaps
 from trainer.dense.mask_forms import IGNORED_VALUE, MaskSide, first_value, open_side
-from trainer.distributed import Rank, on_main
+from trainer.distributed import Rank, gather
 from trainer.transfer.dense_config import MaskTask
 from trainer.transfer.tasks.class_names import Names, names_of_classes, read_name_file
 from trainer.transfer.tasks.files import check_bad_share, fingerprint_of
 from trainer.transfer.tasks.opening import TaskData, check_sides, notes_of, subset
 from vocab.errors import MismatchError
-from vocab.pages.text import counted, listed, shown
+from vocab.pages.text import counted, listed, shown, tell
 
 THREADS = 8
 """threads that read label maps before the first step"""
@@ -73,7 +73,7 @@ class SegmentationData:
 
 
 def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: int = 0) -> SegmentationData:
-    """Open both sides of a task. All ranks must call; the main rank reads the label maps.
+    """Open both sides of a task. All ranks must call; each reads its share of the label maps.
 
     `percent`: share of the training images, drawn by `seed`.
 
@@ -86,7 +86,7 @@ def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: in
         open_side(location, config, listing, given, first=first)
         for location, listing in ((config.train, config.train_list), (config.test, config.test_list))
     ]
-    scanned = [on_main(partial(_scan, side, config), rank) for side in sides]
+    scanned = [_scan(side, config, rank) for side in sides]
     train, test = _masked(sides, scanned, config)
     check_sides(train.images, test.images)
     own = train.images.class_names
@@ -103,7 +103,7 @@ def open_test_masks(config: MaskTask, rank: Rank) -> tuple[MaskedImages, tuple[s
     """
     given = _given_names(config)
     side = open_side(config.test, config, config.test_list, given, first=first_value(config, config.test))
-    scanned = on_main(partial(_scan, side, config), rank)
+    scanned = _scan(side, config, rank)
     (test,) = _masked([side], [scanned], config)
     own = test.images.class_names
     named = names_of_classes(test.images.labels, given, source=config.class_names, own=own)
@@ -127,10 +127,16 @@ class _Scan:
     """the image has an EXIF orientation other than upright"""
 
 
-def _scan(side: MaskSide, config: MaskTask) -> list[_Scan]:
-    """Read all label maps of a side, each with the header of its image."""
+def _scan(side: MaskSide, config: MaskTask, rank: Rank) -> list[_Scan]:
+    """Read all label maps of a side, each with the header of its image. All ranks must call; each reads its share."""
+    count = len(side.store.paths)
+    if rank.is_main:
+        tell(f"{side.what}: reading {counted(count, 'mask')}\n")
+    own = range(rank.index, count, rank.world)
     with ThreadPoolExecutor(THREADS, "masks") as pool, QUIET:
-        return list(pool.map(partial(_scan_one, side, config.max_pixels), range(len(side.store.paths))))
+        read = list(pool.map(partial(_scan_one, side, config.max_pixels), own))
+    by_image = {image: scan for part in gather(list(zip(own, read, strict=True)), rank) for image, scan in part}
+    return [by_image[image] for image in range(count)]
 
 
 def _scan_one(side: MaskSide, max_pixels: int, image: int) -> _Scan:

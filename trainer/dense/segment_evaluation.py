@@ -26,7 +26,7 @@ from trainer.dense.masks import MaskedImages
 from trainer.dense.segment_scores import SegmentScores, count_pixels, joined
 from trainer.dense.segment_views import Windows, sliding, squashed
 from trainer.dense.segmenter import SegmentObjective, to_pixels
-from trainer.distributed import Rank, gather
+from trainer.distributed import Rank, gather, raise_alike
 from vocab.errors import InputError
 
 View = Literal["squash", "slide"]
@@ -69,7 +69,7 @@ def evaluate(
 ) -> SegmentEvaluation | None:
     """Score some heads on all images, with the weights as they are; None on ranks other than the main one.
 
-    All ranks must call. Raises InputError on the main rank if none of the images can be decoded.
+    All ranks must call. Raises InputError if none of the images can be decoded; ranks other than the main one exit.
     """
     own = np.arange(rank.index, len(data), rank.world)
     counts: dict[Key, list[np.ndarray]] = {(view, head): [] for view in views for head in heads}
@@ -90,22 +90,25 @@ def evaluate(
                     counts[view, head].append(counted.cpu().numpy())
             done.append(image)
     gathered = gather((done, counts, skipped), rank)
-    if not rank.is_main:
-        return None
-    return _put_together(gathered)
+    if not any(done for done, _, _ in gathered):
+        raise_alike(_none_decodes([bad for _, _, some in gathered for _, bad in some]), rank)
+    return _put_together(gathered) if rank.is_main else None
+
+
+def _none_decodes(skipped: Sequence[Skipped]) -> InputError:
+    some = "".join(f"; {bad.key}: {bad.reason}" for bad in skipped[:1])
+    return InputError(
+        "the images to score",
+        found=f"none of {len(skipped)} that can be decoded{some}",
+        wanted="at least one",
+        remedy="Check the images.",
+    )
 
 
 def _put_together(
     gathered: Sequence[tuple[list[int], dict[Key, list[np.ndarray]], list[tuple[int, Skipped]]]],
 ) -> SegmentEvaluation:
     numbers = np.array([image for done, _, _ in gathered for image in done], np.int64)
-    if not len(numbers):
-        raise InputError(
-            "the images to score",
-            found="none that can be decoded",
-            wanted="at least one",
-            remedy="Check the images: results.json names them, with reasons.",
-        )
     order = np.argsort(numbers)
     scores = {}
     for key in gathered[0][1]:

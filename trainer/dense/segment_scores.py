@@ -31,8 +31,8 @@ def count_pixels(
 ) -> Int64[Tensor, "3 classes"]:
     """Count the pixels of an image that are rightly given, true, and given, by class; ignored ones are left out."""
     known = true != IGNORED
-    true, given = true[known], given[known]
-    return torch.stack([torch.bincount(each, minlength=classes) for each in (true[true == given], true, given)])
+    labels = (true[known & (true == given)], true[known], given[known])
+    return torch.stack([torch.bincount(each.long(), minlength=classes) for each in labels])
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,8 +199,11 @@ def layers_of(model: nn.Module) -> dict[str, int]:
     return numbers
 
 
-def classifier_of(model: nn.Module) -> nn.Linear:
-    """The linear layer that gives the logits. Raises InputError for an architecture without one."""
+def classifier_of(model: nn.Module, *, named: str = "--model") -> nn.Linear:
+    """The linear layer that gives the logits.
+
+    Raises InputError, about the option or the model that is `named`, for an architecture without one.
+    """
     found = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
     if isinstance(found, nn.Linear) and found.bias is not None:
         return found
@@ -211,7 +214,7 @@ def classifier_of(model: nn.Module) -> nn.Linear:
     else:
         kind = f"{type(found).__name__} as its classifier" + " without biases" * isinstance(found, nn.Linear)
     raise InputError(
-        "--model",
+        named,
         found=f"{architecture_of(model)}, which has {kind}",
         wanted="an architecture whose logits are one linear layer of its features, with biases",
         remedy=f"Choose another one of timm, such as {EXAMPLES}.",

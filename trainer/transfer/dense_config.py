@@ -122,12 +122,13 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
     blocks side by side (default: last -2 last4 for the linear head, last for Transfer Init and deeplab)"""
     stride: Positive | None = None
     """with --head deeplab: pixels between neighbours of a plain transformer's map; half the patch lets patches
-    overlap (default: half the patch, as in the paper; elsewhere the model's own)"""
+    overlap (default: half the patch, as in the paper, where four divides the patch; elsewhere the model's own)"""
     learning_rates: tuple[PositiveNumber, ...] = ()
     """with --head linear: peak learning rates, all trained at once; the best is found on held-out training images
     (default: 1e-4 3e-4 1e-3 3e-3 1e-2)"""
     holdout: BelowOne = 0.1
-    """with several blocks or learning rates: share of the training images that are held out to choose by"""
+    """with several blocks or learning rates: share of the training images that are held out to choose by; with 0 the
+    first of --blocks is taken with the learning rate nearest 0.001"""
     epochs: Positive | None = None
     """number of times that every training image is seen (default: 32 for linear, 50 for deeplab)"""
     batch: Positive | None = None

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch
@@ -27,6 +28,7 @@ from trainer.data.labelled_images import Read
 from trainer.data.resolution import FixedResolution
 from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
+from trainer.dense.coco_tools import evaluator
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
 from trainer.dense.detect_start import start_rows
 from trainer.dense.detect_task import DetectData, open_detect_task
@@ -70,7 +72,8 @@ def detect(config: DetectConfig) -> int:
     """Train, evaluate, and leave a run directory; continue the run if `config.out` already holds it.
 
     Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
-    Raises a CatlipError before the first step for whatever can be known by then.
+    Raises a CatlipError before the first step for whatever can be known by then, MissingRequirementError without the
+    extra `dense` among them.
     """
     with join_processes(config.device) as rank:
         outcome = detect_on(config, rank)
@@ -93,6 +96,7 @@ def detect_records(config: DetectConfig, rank: Rank, *, task: str) -> list[Recor
 def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
     """Detect as `detect` does, on one rank; all must call it."""
     on_main(lambda: refuse_unwritable(config.out), rank)
+    evaluator()  # before a training that ends with it
     config, inputs = open_inputs(config)
     config.check(world=rank.world)
     config = config.timed(steps=inputs.plan.steps)
@@ -146,8 +150,8 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     if config.init == "transfer":
         require_vocabulary(pretrained.classes, pretrained.source)
     plain = isinstance(pretrained.model, VisionTransformer)
-    blocks = count_maps(pretrained.model)
-    config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
+    depth, stages = count_maps(pretrained.model) if plain else 0, len(blocks_for_pyramid(pretrained.model))
+    config = config.completed(depth=depth, stages=stages)
     data = open_task_of(config)
     assert config.batch is not None
     assert config.epochs is not None
@@ -160,7 +164,7 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
         min_crop_area=1.0,
         flip=config.flip,
     )
-    return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+    return config, DetectInputs(pretrained, data, plan, masks=data.masks)
 
 
 def open_task_of(config: DetectConfig) -> DetectData:
@@ -217,7 +221,7 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
         set_drop_path(model, config.drop_path)
     if config.activation_checkpointing:
         checkpoint_activations(model)
-    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(inputs))
+    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(model))
     if config.attention == "windows":
         use_windows(backbone.model)
     detector = Detector(
@@ -233,12 +237,12 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
     return DetectObjective(detector, mean=scaled(seen.mean, WHITE), std=scaled(seen.std, WHITE))
 
 
-def blocks_for_pyramid(inputs: DetectInputs) -> list[int]:
-    """Choose the maps that the pyramid begins with: the last of a plain transformer, else those of stride 4 to 32."""
-    model = inputs.pretrained.model
-    if isinstance(model, VisionTransformer):
-        return [-1]
+def blocks_for_pyramid(model: nn.Module) -> list[int]:
+    """Choose the maps that a pyramid begins with: the last where all have one stride, else those of stride 4 to 32."""
+    count_maps(model)
     strides = [int(each["reduction"]) for each in model.feature_info]  # type: ignore[union-attr]
+    if len(set(strides)) == 1:
+        return [-1]
     return [number for number, stride in enumerate(strides) if stride in STAGES]
 
 

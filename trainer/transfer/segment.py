@@ -26,7 +26,7 @@ from trainer.data.resolution import FixedResolution
 from trainer.dense.batches import Sample, batches
 from trainer.dense.heads import DeepLabHead, LinearHeads, LinearSetting, blocks_of_choice
 from trainer.dense.label_maps import IGNORED
-from trainer.dense.maps import FeatureMaps, block_number, count_maps, set_stride
+from trainer.dense.maps import FeatureMaps, block_number, count_maps, has_plain_patches, set_stride
 from trainer.dense.masks import MaskedImages, open_masks
 from trainer.dense.segment_evaluation import SegmentTransform, load_pair
 from trainer.dense.segment_start import start_heads
@@ -51,12 +51,12 @@ from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
 from trainer.transfer.finetune import FinetuneOutcome
-from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start
+from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import segment_zero_shot
 from trainer.transfer.tasks.files import FileStore, content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
-from vocab.errors import MismatchError
+from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
@@ -154,20 +154,14 @@ def open_inputs(config: SegmentConfig, rank: Rank) -> SegmentInputs:
     data = open_masks(config.task, rank, percent=config.percent, seed=config.seed)
     settings = settings_of(config)
     train, held_out = data.train, None
-    if len(settings) > 1 and len(train) < FEWEST_TO_HOLD_OUT:
-        settings = [middle_of(settings)]
-    elif len(settings) > 1 and config.holdout > 0:
+    if len(settings) > 1 and config.holdout > 0 and len(train) >= FEWEST_TO_HOLD_OUT:
         train, held_out = hold_out(data.train, share=config.holdout, seed=config.seed)
+    elif len(settings) > 1:
+        settings = [middle_of(settings)]
     plan = EpochPlan(
         images=len(train), batch=config.batch, epochs=config.epochs, seed=config.seed, image_size=config.image_size
     )
     return SegmentInputs(pretrained, data, train, held_out, tuple(settings), plan)
-
-
-def settings_of(config: SegmentConfig) -> list[LinearSetting]:
-    """List the settings of linear heads; for DeepLab the one of its blocks."""
-    rates = config.learning_rates or (config.peak_lr or 0.0,)
-    return [LinearSetting(blocks, rate) for blocks in config.blocks for rate in sorted(rates)]
 
 
 def middle_of(settings: list[LinearSetting]) -> LinearSetting:
@@ -238,8 +232,10 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
     pretrained, classes = inputs.pretrained, len(inputs.data.task.class_names)
     model, linear = pretrained.model, config.head == "linear"
     if not linear:
-        stride = config.stride or (patch_of(model) // 2 if patch_of(model) % 4 == 0 else None)
-        if stride is not None and stride != patch_of(model):
+        patch = patch_of(model)
+        overlapping = has_plain_patches(model) and patch % 4 == 0
+        stride = config.stride or (patch // 2 if overlapping else patch)
+        if stride != patch:
             set_stride(model, stride, size=config.image_size)
         if config.drop_path > 0:
             set_drop_path(model, config.drop_path)
@@ -250,6 +246,7 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
         each.blocks: [block_number(block, count, model) for block in blocks_of_choice(each.blocks, count)]
         for each in inputs.settings
     }
+    _require_different(choices)
     blocks = sorted({block for own in choices.values() for block in own})
     backbone = FeatureMaps(model, size=config.image_size, blocks=blocks)
     positions = {choice: [blocks.index(block) for block in own] for choice, own in choices.items()}
@@ -272,6 +269,19 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
         mean=scaled(seen.mean, WHITE),
         std=scaled(seen.std, WHITE),
     )
+
+
+def _require_different(choices: dict[str, list[int]]) -> None:
+    """Raise InputError for two choices that mean the same blocks."""
+    meant = [tuple(blocks) for blocks in choices.values()]
+    same = [choice for choice, blocks in choices.items() if meant.count(tuple(blocks)) > 1]
+    if same:
+        raise InputError(
+            "--blocks",
+            found=f"{' '.join(same)}, which are the same blocks of this model",
+            wanted="each choice once",
+            remedy="Leave one of them out.",
+        )
 
 
 def scales_of(objective: SegmentObjective, optim: OptimConfig) -> dict[str, float]:

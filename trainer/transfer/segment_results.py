@@ -321,14 +321,16 @@ def pixels_of(images: MaskedImages, class_names: Sequence[str]) -> dict[str, Any
 def notes_at_start(config: SegmentConfig, inputs: SegmentInputs) -> list[str]:
     """Write notes that can be given before the first step: on the data, on the choice, and on a run of few steps."""
     task, train = inputs.data.task, inputs.train.images
-    few = []
-    if config.head == "linear" and inputs.held_out is None and len(inputs.settings) < _settings(config):
-        few = [
-            f"{counted(len(train), 'training image')} are too few to hold some out: the setting {inputs.settings[0]} "
-            "was taken without a choice"
-        ]
-    return [*task.notes, *task.lacking(train), *few, *few_steps(inputs.plan)]
+    unchosen = []
+    if len(inputs.settings) < len(settings_of(config)):
+        why = f"{counted(len(train), 'training image')} are too few to hold some out"
+        if config.holdout == 0:
+            why = "no training images are held out"
+        unchosen = [f"{why}: the setting {inputs.settings[0]} was taken without a choice"]
+    return [*task.notes, *task.lacking(train), *unchosen, *few_steps(inputs.plan)]
 
 
-def _settings(config: SegmentConfig) -> int:
-    return len(config.blocks) * max(1, len(config.learning_rates))
+def settings_of(config: SegmentConfig) -> list[LinearSetting]:
+    """List the settings of linear heads; for DeepLab the one of its blocks."""
+    rates = config.learning_rates or (config.peak_lr or 0.0,)
+    return [LinearSetting(blocks, rate) for blocks in config.blocks for rate in sorted(rates)]

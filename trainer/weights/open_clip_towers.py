@@ -72,7 +72,7 @@ def _tower(name: str) -> Any:
             remedy="Load them once where there is a network, or name a .safetensors file behind the ::.",
         ) from error
     tower = built.visual.eval()
-    if any(hasattr(getattr(tower, "head", None), pool) for pool in ("pool", "mlp")):
+    if hasattr(getattr(tower, "head", None), "pool"):
         raise _unlike(name, "a tower whose pooling is open_clip's own")
     return tower
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -177,30 +178,14 @@ def _parts_of(location: Path, source: str) -> Parts:
 
 def _of_others(native: NativeModel, source: str) -> Parts:
     """Take the preprocessing of a model of others from timm's description of it."""
-    try:
-        channels, rows, columns = native.about["input_size"]
-        mean, std = (channelwise(native.about[name]) for name in ("mean", "std"))
-        crop = float(native.about["crop_pct"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            source,
-            found=f"no preprocessing that can be read ({error!r})",
-            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
-            remedy="Give the pretrained_cfg that the weights were trained with.",
-        ) from error
-    if (channels, rows) != (3, columns):
-        raise InputError(
-            source,
-            found=f"a model of images of {channels} x {rows} x {columns}",
-            wanted="square images of three colours",
-            remedy="Choose another model.",
-        )
+    remedy = "Give the pretrained_cfg that the weights were trained with."
+    seen = _preprocessing_of(native.about, source, remedy=remedy)
     arguments = native.arguments
     if native.about.get("fixed_input_size"):
-        arguments["img_size"] = rows
+        arguments["img_size"] = seen.image_size
     if native.model.num_classes == 0:
         native.model.reset_classifier(1)  # type: ignore[operator]  # to be replaced, as every other classifier is
-    seen = Preprocessing(int(rows), mean, std, crop)
+    classifier_of(native.model, named=source)  # for its error
     return _for_features((native.model, None, seen, native.architecture, arguments, "bce"))
 
 
@@ -210,6 +195,35 @@ def _for_features(parts: Parts) -> Parts:
     keep_planes(parts[0])
     install(parts[0])
     return parts
+
+
+def _preprocessing_of(about: Any, source: Location, *, remedy: str) -> Preprocessing:
+    """Read timm's description of a model.
+
+    Raises FormatError for a value that is missing or impossible, InputError for images that are not square and in
+    colour.
+    """
+    try:
+        channels, rows, columns = map(int, about["input_size"])
+        if (channels, rows) != (3, columns):
+            raise InputError(
+                source,
+                found=f"a model of images of {channels} x {rows} x {columns}",
+                wanted="square images of three colours",
+                remedy="Choose another model.",
+            )
+        seen = Preprocessing(rows, channelwise(about["mean"]), channelwise(about["std"]), float(about["crop_pct"]))
+        widths = by_channel(seen.std)
+        if not (rows > 0 and 0 < seen.crop <= 1 and min(widths) > 0 and isfinite(sum(by_channel(seen.mean) + widths))):
+            raise ValueError(f"{seen}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FormatError(
+            source,
+            found=f"no preprocessing that can be read ({error!r})",
+            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
+            remedy=remedy,
+        ) from error
+    return seen
 
 
 def channelwise(values: Sequence[float]) -> float | Channels:
@@ -243,22 +257,8 @@ def _of_folder(location: Path) -> Parts:
             remedy="Copy it from the run that was exported, or export the run again.",
         )
     model, vocabulary, config = load_model(location), Vocabulary.load(location / VOCABULARY), _fields(location / CONFIG)
-    try:
-        seen = config["pretrained_cfg"]
-        preprocessing = Preprocessing(
-            int(seen["input_size"][-1]),
-            channelwise(seen["mean"]),
-            channelwise(seen["std"]),
-            float(seen["crop_pct"]),
-        )
-        classes = int(config["num_classes"])
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise FormatError(
-            location / CONFIG,
-            found=f"no preprocessing that can be read ({error!r})",
-            wanted="num_classes, and pretrained_cfg with input_size, mean, std and crop_pct",
-            remedy="Export the run again.",
-        ) from error
+    preprocessing = _preprocessing_of(config.get("pretrained_cfg"), location / CONFIG, remedy="Export the run again.")
+    classes = int(config["num_classes"])
     if classes != len(vocabulary):
         raise MismatchError(
             location / WEIGHTS,

@@ -54,9 +54,7 @@ def read_source(given: str) -> SourceWeights:
     if is_name(given):
         native = named_model(given)
         return SourceWeights(shown, native.model.state_dict(), native.architecture)
-    if given.endswith(SUFFIX) and isinstance(location_of(given), Path):
-        return SourceWeights(shown, read_safetensors(Path(given)))
-    with local_folder(location_of(given)) as place:
+    with local_folder(location_of(given, option="--init")) as place:
         return _of_path(place, shown)
 
 
