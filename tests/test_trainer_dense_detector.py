@@ -139,9 +139,24 @@ def test_of_an_image_without_weight_nothing_is_learnt() -> None:
     model = detector()
     alone = model.losses(PIXELS[:1], OBJECTS[:1], SEEDS[:1], WEIGHTS[:1])
     beside = model.losses(PIXELS, [OBJECTS[0], objects()], SEEDS, torch.tensor([1.0, 0.0]))
-    # Losses are means over images, but that of masks, which is one over objects.
     for name, value in alone.items():
-        assert torch.allclose(value, beside[name] * (1 if name == "masks" else 2), atol=1e-5), name
+        assert torch.allclose(value, beside[name] * 2, atol=1e-5), name
+
+
+@pytest.mark.parametrize("second", [objects(), OBJECTS[1]])
+def test_every_loss_of_a_batch_is_the_mean_of_those_of_its_images(second: ObjectTargets) -> None:
+    model, own = detector(), [OBJECTS[0], second]
+    together = model.losses(PIXELS, own, SEEDS, WEIGHTS)
+    parts = [slice(0, 1), slice(1, 2)]
+    alone = [model.losses(PIXELS[each], own[each], SEEDS[each], WEIGHTS[each]) for each in parts]
+    assert "masks" in together
+    for name, value in together.items():
+        assert torch.allclose(value, (alone[0][name] + alone[1][name]) / 2, atol=1e-5), name
+
+
+def test_parameters_that_timm_spares_from_decay_are_spared_in_the_detector() -> None:
+    spared = detector().no_weight_decay()
+    assert {"backbone.model.pos_embed", "backbone.model.cls_token"} <= spared
 
 
 def test_losses_are_a_function_of_seeds_and_not_of_the_process_s_random_state() -> None:

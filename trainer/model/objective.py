@@ -33,8 +33,13 @@ class StepObjective(nn.Module):
 
     model: nn.Module
     """all that is trained, averaged and written to checkpoints, but for `augment`"""
-    augment: RangeAugment | None = None
+    augment: RangeAugment | None
     """augmentation that is learnt with the model"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # An attribute of the instance: torch would never find a module behind one of the class.
+        self.augment = None
 
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
         """Loss of a batch; `progress`: share of training done, 0 to 1."""

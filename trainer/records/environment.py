@@ -35,7 +35,8 @@ from vocab.store.secrets import without_secrets
 FILE, DAMAGED = "environment.json", "environment.damaged.json"
 # Packages whose version can change a run's numbers or its speed.
 PACKAGES = tuple(
-    "torch torchvision timm triton numpy pyarrow pillow simplejpeg safetensors fsspec tensorboard wandb".split()
+    "torch torchvision timm triton numpy pyarrow pillow simplejpeg safetensors fsspec tensorboard wandb "
+    "faster-coco-eval".split()
 )
 # Variables that change what is computed, on what, or how fast.
 VARIABLES = re.compile(

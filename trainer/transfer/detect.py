@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch
@@ -149,8 +150,8 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     if config.init == "transfer":
         require_vocabulary(pretrained.classes, pretrained.source)
     plain = isinstance(pretrained.model, VisionTransformer)
-    blocks = count_maps(pretrained.model)
-    config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
+    depth, stages = count_maps(pretrained.model) if plain else 0, len(blocks_for_pyramid(pretrained.model))
+    config = config.completed(depth=depth, stages=stages)
     data = open_task_of(config)
     assert config.batch is not None
     assert config.epochs is not None
@@ -163,7 +164,7 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
         min_crop_area=1.0,
         flip=config.flip,
     )
-    return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+    return config, DetectInputs(pretrained, data, plan, masks=data.masks)
 
 
 def open_task_of(config: DetectConfig) -> DetectData:
@@ -220,7 +221,7 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
         set_drop_path(model, config.drop_path)
     if config.activation_checkpointing:
         checkpoint_activations(model)
-    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(inputs))
+    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(model))
     if config.attention == "windows":
         use_windows(backbone.model)
     detector = Detector(
@@ -236,12 +237,12 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
     return DetectObjective(detector, mean=scaled(seen.mean, WHITE), std=scaled(seen.std, WHITE))
 
 
-def blocks_for_pyramid(inputs: DetectInputs) -> list[int]:
-    """Choose the maps that the pyramid begins with: the last of a plain transformer, else those of stride 4 to 32."""
-    model = inputs.pretrained.model
-    if isinstance(model, VisionTransformer):
-        return [-1]
+def blocks_for_pyramid(model: nn.Module) -> list[int]:
+    """Choose the maps that a pyramid begins with: the last where all have one stride, else those of stride 4 to 32."""
+    count_maps(model)
     strides = [int(each["reduction"]) for each in model.feature_info]  # type: ignore[union-attr]
+    if len(set(strides)) == 1:
+        return [-1]
     return [number for number, stride in enumerate(strides) if stride in STAGES]
 
 

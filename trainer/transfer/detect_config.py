@@ -108,7 +108,7 @@ class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIni
     masks: Literal["auto", "on", "off"] = "auto"
     """masks of objects
 
-    auto: learn them where the annotations of both sides have any
+    auto: learn them where nearly all objects of both sides have one, --task.max-bad-share excepted
     on: learn them; objects without a mask are left out and counted
     off: learn boxes alone"""
     jitter: tuple[PositiveNumber, PositiveNumber] | None = None
@@ -187,6 +187,13 @@ class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIni
             f"{self.batch}",
             f"a multiple of {world} processes x {self.accumulate} parts",
             remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
+        )
+        self.require(
+            "optimiser",
+            self.optimiser != "muon",
+            "muon",
+            "adamw, with which the published detectors are trained",
+            remedy="Leave --optimiser out.",
         )
         self.require(
             "jitter",
