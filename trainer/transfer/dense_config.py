@@ -86,7 +86,7 @@ class MaskTask(Decode):
     """text file of the images to train on, by name without suffix, as Pascal VOC's ImageSets/Segmentation/train.txt
     (default: all images in the folder)"""
     test_list: Path | None = None
-    """the same of the images to test on"""
+    """text file of the images to test on, in the same form"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for images or masks that are not on this machine."""
@@ -178,17 +178,32 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
             wanted = "last, last4 or another number of blocks, or the number of a block such as -2"
             remedy = "--help lists the forms."
             self.require("blocks", BLOCKS.fullmatch(choice) is not None, repr(choice), wanted, remedy=remedy)
-        of_deeplab = ("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing")
+        of_deeplab = (
+            *("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing"),
+            *("head_width", "clip_norm"),
+        )
+        of_heads = ("learning_rates", "holdout")
+        of_training = (
+            *("blocks", "epochs", "percent", "init", "scale", "flip", "max_class_share", "dropout", "eval_every"),
+            *("warmup_steps", "weight_decay", "ema_momentum"),
+        )
         others = {
             "linear": of_deeplab,
-            "deeplab": ("learning_rates",),
-            "zero-shot": (*of_deeplab, "learning_rates", "blocks", "epochs", "percent", "init"),
+            "deeplab": of_heads,
+            "zero-shot": (*of_deeplab, *of_heads, *of_training),
         }
         unset = {each.name: each.default for each in fields(self)}
         for name in others[self.head]:
             value = getattr(self, name)
             wanted = f"no {self.option(name)} with --head {self.head}"
             self.require(name, value == unset[name], f"{value}", wanted, remedy="Leave it out.")
+        self.require(
+            "optimiser",
+            self.optimiser == "adamw",
+            self.optimiser,
+            "adamw for segmentation",
+            remedy="Leave --optimiser out.",
+        )
         self.require(
             "blocks",
             len(self.blocks) < 2 or self.head == "linear",
