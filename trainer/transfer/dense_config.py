@@ -74,12 +74,12 @@ class MaskTask(Decode):
     class_names: Location | None = None
     """names of the classes, where masks have numbers alone: a .txt or .json list in the order of the classes, or a
     .json, .csv or .tsv of number and name"""
-    ignore: tuple[Annotated[int, Bounds(0, 65_535)], ...] = (255,)
-    """values in a mask that are no class: such pixels are neither trained on nor scored"""
+    ignore: tuple[Annotated[int, Bounds(0, 65_535)], ...] = ()
+    """values in a mask that are no class: such pixels are neither trained on nor scored (default: 255)"""
     zero: Literal["auto", "class", "ignored"] = "auto"
     """value 0 in a mask
 
-    auto: a class, but in ADE20K's folders
+    auto: a class, but in folders of the name ADE20K or ADEChallengeData2016
     class: the first class
     ignored: no class, and every other value is one less"""
     train_list: Path | None = None
