@@ -70,8 +70,8 @@ class SelectedMaps:
     numbers: Int64[np.ndarray, " classes"]
     """new number of each class; `IGNORED` for one that is left out"""
 
-    def read(self, image: int) -> LabelMap:
-        labels = self.maps.read(image)
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
+        labels = self.maps.read(image, size=size)
         # The last entry is for pixels that are ignored already.
         renumbered: LabelMap = np.append(self.numbers, IGNORED).astype(np.int16)[labels]
         return renumbered
