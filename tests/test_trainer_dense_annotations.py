@@ -13,7 +13,17 @@ from tests.pictures import picture
 from trainer.dense import coco_tools
 from trainer.dense.annotated_images import AnnotatedImages, content_of_objects
 from trainer.dense.annotations import open_instances
-from trainer.dense.shapes import BadShape, Polygons, RunLengths, decompressed, mask_of, shape_of
+from trainer.dense.detect_task import renumbered
+from trainer.dense.shapes import (
+    BadShape,
+    Polygons,
+    RunLengths,
+    common,
+    decompressed,
+    extent_of,
+    mask_of,
+    shape_of,
+)
 from vocab.errors import InputError, MissingRequirementError
 
 SQUARE = [[2.0, 3.0, 10.0, 3.0, 10.0, 9.0, 2.0, 9.0]]
@@ -83,7 +93,7 @@ def test_objects_of_images_that_are_not_listed_are_left_out_and_counted(tmp_path
 
 
 def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
-    data = opened(tmp_path, content(instance(4, 1, bbox=[-1, 10, 8, 7])))
+    data = opened(tmp_path, content(instance(4, 1, bbox=[-1, 10, 8, 7], segmentation=None)))
     assert data.boxes.tolist() == [[0, 10, 7, 16]]
 
 
@@ -94,6 +104,8 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"bbox": None}, "broken_box"),
         ({"bbox": [2, 3, float("nan"), 6]}, "broken_box"),
         ({"bbox": ["2", 3, 8, 6]}, "broken_box"),
+        ({"bbox": [True, True, True, True]}, "broken_box"),
+        ({"bbox": [10**400, 0, 1, 1]}, "broken_box"),
         ({"bbox": [2, 3, 0, 6]}, "box_without_area"),
         ({"bbox": [2, 3, 8, -6]}, "box_without_area"),
         ({"bbox": [24, 3, 8, 6]}, "box_outside"),
@@ -104,6 +116,8 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"segmentation": [[2, 3, 10, 3]]}, "broken_polygon"),
         ({"segmentation": [[2, 3, 10, 3, 10, float("inf")]]}, "broken_polygon"),
         ({"segmentation": [[2, 3, 10, "nine", 10, 9]]}, "broken_polygon"),
+        ({"segmentation": [["2", "3", "10", "3", "10", "9"]]}, "broken_polygon"),
+        ({"segmentation": [[10**400, 3, 10, 3, 10, 9]]}, "broken_polygon"),
         ({"segmentation": [2, 3, 10, 3, 10, 9]}, "broken_polygon"),
         ({"segmentation": "all"}, "broken_polygon"),
         ({"segmentation": [[0, 0, 24, 16] * 2000]}, "broken_polygon"),
@@ -120,12 +134,16 @@ def test_a_box_is_cut_at_the_edges_of_its_image(tmp_path: Path) -> None:
         ({"segmentation": {"size": [16, 24], "counts": "d3"}}, "broken_rle"),
         ({"segmentation": {"size": [16, 24], "counts": "oooooooooooooooo0"}}, "broken_rle"),
         ({"segmentation": {"size": [16, 24], "counts": "ü!"}}, "broken_rle"),
+        ({"segmentation": {"size": [16, 24], "counts": "\ud800"}}, "broken_rle"),
+        ({"segmentation": [[12, 3, 20, 3, 20, 9]]}, "mask_outside_box"),
+        ({"segmentation": {"size": [16, 24], "counts": [12, 4, 368]}}, "mask_outside_box"),
+        ({"id": 7}, "repeated_id"),
     ],
 )
 def test_an_object_that_cannot_be_used_is_left_out_and_counted(
     tmp_path: Path, entry: dict[str, object], reason: str
 ) -> None:
-    data = opened(tmp_path, content(instance(4, 1), instance(4, 90, **entry)))
+    data = opened(tmp_path, content(instance(4, 1, id=7), instance(4, 90, **entry)))
     assert (data.left_out, data.classes.tolist()) == ({reason: 1}, [0])
     assert data.images.notes == (f"1 object left out: 1 {reason}",)
 
@@ -155,12 +173,46 @@ def test_every_change_of_an_object_changes_the_content(tmp_path: Path) -> None:
         {},
         {"bbox": [2, 3, 8, 5]},
         {"iscrowd": 1},
+        {"area": 12.0},
         {"segmentation": None},
         {"segmentation": [[2, 3, 10, 3, 10, 9]]},
         {"segmentation": [SQUARE[0], SQUARE[0]]},
         {"segmentation": {"size": [16, 24], "counts": [100, 284]}},
     ]
-    assert len({content_of_objects(opened(tmp_path, content(instance(4, 1, **each)))) for each in entries}) == 7
+    assert len({content_of_objects(opened(tmp_path, content(instance(4, 1, **each)))) for each in entries}) == 8
+
+
+def test_an_area_that_is_true_is_none(tmp_path: Path) -> None:
+    assert opened(tmp_path, content(instance(4, 1, area=True))).areas.tolist() == [48.0]
+
+
+def test_the_extent_of_a_shape_is_that_of_its_mask() -> None:
+    draws = np.random.default_rng(0)
+    for _ in range(100):
+        width, height = draws.integers(2, 9, 2).tolist()
+        flat = draws.random(width * height) < 0.2
+        flat[draws.integers(flat.size)] = True
+        edges = np.flatnonzero(np.diff(flat, prepend=False))
+        shape = RunLengths(np.diff(np.concatenate([[0], edges, [flat.size]])))
+        rows, columns = np.nonzero(mask_of(shape, width=width, height=height))
+        wanted = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        found = extent_of(shape, height=height)
+        # A run that goes on in the next column fills both to the edges of the image.
+        assert common(found, wanted) == wanted
+        assert (found[0], found[2]) == (wanted[0], wanted[2])
+    ring = Polygons((np.array(SQUARE[0]), np.array([1.0, 4, 3, 4, 3, 12])))
+    assert extent_of(ring, height=16) == (1, 3, 10, 12)
+
+
+def test_a_test_class_keeps_its_id_and_no_other_class_has_it(tmp_path: Path) -> None:
+    sides = []
+    for name, categories in (("train", {1: "a", 2: "b", 3: "c"}), ("test", {1: "b"})):
+        (tmp_path / name).mkdir()
+        own = content(instance(4, 1))
+        own["categories"] = [{"id": number, "name": label} for number, label in categories.items()]
+        sides.append(opened(tmp_path / name, own))
+    data = renumbered(sides[1], sides[0], location="test")
+    assert (data.images.labels, data.categories, data.classes.tolist()) == (("a", "b", "c"), (4, 1, 3), [1])
 
 
 def test_run_lengths_go_down_the_columns() -> None:

@@ -19,6 +19,7 @@ from trainer.dense.pyramid import Pyramid
 from trainer.dense.sampling import SeededSampler
 from trainer.dense.windows import WindowedAttention, from_windows, global_blocks, to_windows, use_windows
 from trainer.model.per_image import install
+from trainer.transfer.detect import blocks_for_pyramid
 from vocab.errors import InputError
 
 SMALL = HeadSizes(width=16, convolutions=1, proposals=50, boxes=32)
@@ -72,6 +73,14 @@ def test_a_top_down_path_tells_the_finest_map_of_the_coarsest() -> None:
         maps = [torch.zeros(1, 4, 8 >> number, 8 >> number) for number in range(3)]
         changed = [*maps[:2], torch.randn(1, 4, 2, 2)]
         assert torch.equal(pyramid(maps)[0], pyramid(changed)[0]) is not top_down
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("cait_xxs24_224", [-1]), ("eva02_tiny_patch14_224", [-1]), ("resnet18", [1, 2, 3, 4])],
+)
+def test_a_pyramid_begins_with_one_map_where_all_have_the_same_stride(name: str, blocks: list[int]) -> None:
+    assert blocks_for_pyramid(timm.create_model(name, num_classes=0)) == blocks
 
 
 def test_windows_come_together_again() -> None:
@@ -139,9 +148,24 @@ def test_of_an_image_without_weight_nothing_is_learnt() -> None:
     model = detector()
     alone = model.losses(PIXELS[:1], OBJECTS[:1], SEEDS[:1], WEIGHTS[:1])
     beside = model.losses(PIXELS, [OBJECTS[0], objects()], SEEDS, torch.tensor([1.0, 0.0]))
-    # Losses are means over images, but that of masks, which is one over objects.
     for name, value in alone.items():
-        assert torch.allclose(value, beside[name] * (1 if name == "masks" else 2), atol=1e-5), name
+        assert torch.allclose(value, beside[name] * 2, atol=1e-5), name
+
+
+@pytest.mark.parametrize("second", [objects(), OBJECTS[1]])
+def test_every_loss_of_a_batch_is_the_mean_of_those_of_its_images(second: ObjectTargets) -> None:
+    model, own = detector(), [OBJECTS[0], second]
+    together = model.losses(PIXELS, own, SEEDS, WEIGHTS)
+    parts = [slice(0, 1), slice(1, 2)]
+    alone = [model.losses(PIXELS[each], own[each], SEEDS[each], WEIGHTS[each]) for each in parts]
+    assert "masks" in together
+    for name, value in together.items():
+        assert torch.allclose(value, (alone[0][name] + alone[1][name]) / 2, atol=1e-5), name
+
+
+def test_parameters_that_timm_spares_from_decay_are_spared_in_the_detector() -> None:
+    spared = detector().no_weight_decay()
+    assert {"backbone.model.pos_embed", "backbone.model.cls_token"} <= spared
 
 
 def test_losses_are_a_function_of_seeds_and_not_of_the_process_s_random_state() -> None:

@@ -13,8 +13,8 @@ from torchvision.ops import masks_to_boxes
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.objects import DRAWS, MASK_SIDE, ImageView, Jitter, Viewer, bounds, common, objects_in, view_of
-from trainer.dense.shapes import RunLengths, mask_of
+from trainer.dense.objects import DRAWS, MASK_SIDE, ImageView, Jitter, Viewer, bounds, objects_in, view_of
+from trainer.dense.shapes import RunLengths, common, mask_of
 
 WHOLE = Jitter(1.0, 1.0, squash=False, flip=False)
 LARGE = Jitter(0.1, 2.0, squash=False, flip=True)
@@ -95,6 +95,14 @@ def test_a_large_scale_cuts_a_part_and_a_small_one_leaves_room() -> None:
     assert large == ImageView((50.0, 0.0, 150.0, 100.0), 64, 64, mirrored=False)
     small = view_of(200, 100, size=64, jitter=Jitter(0.5, 0.5, squash=False, flip=False), draws=np.zeros(DRAWS))
     assert (small.width, small.height) == (32, 16)
+
+
+def test_a_view_that_is_not_cut_ends_at_the_edges_of_its_image() -> None:
+    for width in range(20, 700, 7):
+        for factor in (0.1, 0.37, 1.0):
+            jitter = Jitter(factor, factor, squash=False, flip=False)
+            view = view_of(width, 333, size=640, jitter=jitter, draws=np.full(DRAWS, 0.3))
+            assert view.part == (0.0, 0.0, float(width), 333.0)
 
 
 def test_boxes_come_back_from_the_input() -> None:

@@ -80,6 +80,7 @@ def test_an_object_that_cannot_be_used_is_left_out_and_counted(tmp_path: Path, b
         document(""),
         '<!DOCTYPE a [<!ENTITY b "c">]>' + document("1.png", thing("&b;")),
         document("1.png")[:-4],
+        ('<!DOCTYPE a [<!ENTITY b "c">]>' + document("1.png", thing("&b;"))).encode("utf-16-le").decode(),
     ],
 )
 def test_a_file_that_is_no_annotation_is_a_bad_image(tmp_path: Path, content: str) -> None:

@@ -18,6 +18,7 @@ from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrain
 from tests.forks import Forks, trainer
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense import coco_tools, detect_start
+from trainer.dense.detect_task import open_detect_task
 from trainer.optim.optimiser import learning_rate
 from trainer.probe.linear import Head
 from trainer.records.record import read_records
@@ -113,13 +114,12 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: DetectTask, tmp_path: Path) -> None:
-    """Without masks: their loss is a mean over objects, which no process has all of."""
-    options: dict[str, Any] = {"masks": "off", "layer_decay": 0.7}
+    options: dict[str, Any] = {"layer_decay": 0.7}
     assert detect(config(model, task, tmp_path / "one", **options)) == 0
     words = [
         *("detect", str(model), "--task.train", task.train, "--task.test", task.test, "--out", str(tmp_path / "two")),
         *("--image-size", "64", "--epochs", "1", "--batch", "4", "--head-width", "16", "--head-convolutions", "1"),
-        *("--proposals", "40", "--boxes", "32", "--peak-lr", "3e-3", "--workers", "0", "--masks", "off"),
+        *("--proposals", "40", "--boxes", "32", "--peak-lr", "3e-3", "--workers", "0"),
         *("--layer-decay", "0.7", "--device", "cpu", "--log-every", "1"),
     ]
     forks.run(2, tmp_path / "log", trainer, words)
@@ -222,6 +222,18 @@ def test_objects_that_lack_a_mask_among_others_are_left_out(model: Path, task: D
     assert results(tmp_path / "run")["objects_left_out"] == {"train": {"no_mask": 1}, "test": {}}
 
 
+def test_masks_of_a_few_objects_are_not_learnt(task: DetectTask, tmp_path: Path) -> None:
+    some = annotations_of(task.train)
+    few = [{**each, "segmentation": None} if number else each for number, each in enumerate(some)]
+    train = rewritten(task.train, tmp_path / "few", annotations=few)
+    options: dict[str, Any] = {"class_names": None, "max_bad_share": 0.1, "percent": 100.0, "seed": 0}
+    data = open_detect_task(train, task.test, masks=None, **options)
+    assert (data.masks, len(data.train.boxes), data.train.left_out) == (False, 24, {})
+    assert data.task.notes[0] == "23 of 24 objects to train on lack a mask"
+    with pytest.raises(InputError, match=r"23 of 24 objects that cannot be used \(23 no_mask\)"):
+        open_detect_task(train, task.test, masks=True, **options)
+
+
 def test_a_class_without_an_instance_is_named(model: Path, task: DetectTask, tmp_path: Path) -> None:
     more = [*CATEGORIES, {"id": 90, "name": "hot dog"}]
     sides = [rewritten(getattr(task, name), tmp_path / name, categories=more) for name in ("train", "test")]
@@ -255,6 +267,7 @@ def test_a_test_class_that_is_not_trained_on_is_refused(model: Path, task: Detec
     ("changes", "message"),
     [
         ({"image_size": 80}, "--image-size: found 80 .* strides of 2 to 32 pixels; wanted a multiple of 32"),
+        ({"optimiser": "muon"}, "--optimiser: found muon; wanted adamw"),
         ({"batch": 5, "accumulate": 2}, "--batch: found 5; wanted a multiple of 1 processes x 2 parts"),
         ({"jitter": (2.0, 0.1)}, "--jitter: found 2 0.1; wanted the smallest scale first"),
         ({"warmup_steps": 4}, "--warmup-steps: found 4 of 4 steps"),

@@ -268,6 +268,12 @@ def test_another_run_s_directory_and_other_masks_are_refused(model: Path, tmp_pa
         ({"blocks": ("first",)}, "--blocks: found 'first'; wanted last, last4 or another number"),
         ({"blocks": ("last", "last")}, "--blocks: found last last; wanted each value once"),
         ({"init": "transfer"}, "--init: found transfer .*; wanted --head linear and --blocks last"),
+        ({"clip_norm": 2.0}, "--clip-norm: found 2.0; wanted no --clip-norm with --head linear"),
+        ({"optimiser": "muon"}, "--optimiser: found muon; wanted adamw for segmentation"),
+        (
+            {"head": "zero-shot", "blocks": (), "learning_rates": (), "flip": False},
+            "--flip: found False; wanted no --flip with --head zero-shot",
+        ),
         ({"layer_decay": 0.5}, "--layer-decay: found 0.5; wanted no --layer-decay with --head linear"),
     ],
 )

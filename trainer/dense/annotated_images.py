@@ -7,6 +7,8 @@ An object that cannot be used is left out and counted by its reason:
     box_outside         less than half of the box lies inside its image; another box is cut at the image's edges
     crowd_unclear       a mark of crowds that is neither 0 nor 1
     no_mask             no mask, where masks are learnt
+    mask_outside_box    a mask that has nothing in the box
+    repeated_id         the id of an earlier object
     broken_polygon, polygon_outside, broken_rle, rle_of_another_size, mask_without_area      of `shapes.py`
 """
 
@@ -23,7 +25,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
-from trainer.dense.shapes import BadShape, Polygons, Shape
+from trainer.dense.shapes import BadShape, Edges, Polygons, Shape
 from trainer.transfer.tasks.coco import classes_shown
 from trainer.transfer.tasks.coco_json import Id
 from trainer.transfer.tasks.files import FileStore, open_files
@@ -34,8 +36,6 @@ LEAST_INSIDE = 0.5
 """share of a box that lies inside its image"""
 MOST_SIDE = 1 << 16
 """width or height of an image, pixels"""
-Edges = tuple[float, float, float, float]
-"""left, top, right, bottom in pixels of the image"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,16 +184,24 @@ def assembled(
     return everything._with_objects(np.array([there[path] for path in images.store.paths], np.int64))
 
 
-def box_inside(given: object, *, width: int, height: int) -> tuple[float, float, float, float]:
+def is_number(given: object) -> bool:
+    """Tell whether a value of JSON is a finite number; true and false are none."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return False
+    try:
+        return math.isfinite(given)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def box_inside(given: object, *, width: int, height: int) -> Edges:
     """Check a box [left, top, width, height], and return the edges of its part inside the image.
 
     Raises BadShape: broken_box, box_without_area, box_outside.
     """
-    if not isinstance(given, list) or len(given) != 4:
+    if not isinstance(given, list) or len(given) != 4 or not all(map(is_number, given)):
         raise BadShape("broken_box")
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in given):
-        raise BadShape("broken_box")
-    left, top, across, down = given
+    left, top, across, down = map(float, given)
     if across <= 0 or down <= 0:
         raise BadShape("box_without_area")
     edges = (max(left, 0), max(top, 0), min(left + across, width), min(top + down, height))
@@ -227,12 +235,14 @@ def reasons(left_out: Counter[str]) -> str:
 
 
 def content_of_objects(*sides: AnnotatedImages) -> str:
-    """Compute a sha256 of boxes, classes and masks, with the sizes of their images."""
+    """Compute a sha256 of boxes, classes, areas and masks, with sizes and ids of their images and ids of classes."""
     digest = hashlib.sha256()
     for side in sides:
         for numbers in (side.sizes, side.offsets, side.classes, side.crowds):
             digest.update(numbers.astype("<i8").tobytes())
         digest.update(side.boxes.astype("<f4").tobytes())
+        digest.update(side.areas.astype("<f8").tobytes())
+        digest.update(f"{side.ids} {side.categories}".encode())
         for shape in side.shapes:
             parts = () if shape is None else shape.rings if isinstance(shape, Polygons) else (shape.counts,)
             digest.update(f"{type(shape).__name__} {[len(part) for part in parts]}".encode())

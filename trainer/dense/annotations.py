@@ -17,8 +17,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from trainer.dense.annotated_images import MOST_SIDE, AnnotatedImages, AnnotatedObject, assembled, box_inside
-from trainer.dense.shapes import BadShape, shape_of
+from trainer.dense.annotated_images import (
+    MOST_SIDE,
+    AnnotatedImages,
+    AnnotatedObject,
+    assembled,
+    box_inside,
+    is_number,
+)
+from trainer.dense.shapes import BadShape, common, extent_of, numbers_in, shape_of
 from trainer.transfer.tasks.coco import synsets_of
 from trainer.transfer.tasks.coco_json import (
     Annotation,
@@ -64,15 +71,10 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
     """Pack the polygons of an annotation while the file is read: lists of numbers take ten times the memory."""
     polygons = entry.get("segmentation")
     if isinstance(polygons, list):
-        entry["segmentation"] = [_packed(polygon) for polygon in polygons]
+        packed = map(numbers_in, polygons)
+        # What is no numbers stays as it is: refused with its reason where shapes are checked.
+        entry["segmentation"] = [polygon if own is None else own for polygon, own in zip(polygons, packed, strict=True)]
     return entry
-
-
-def _packed(polygon: object) -> object:
-    try:
-        return np.array(polygon, np.float64)
-    except (ValueError, TypeError, OverflowError):
-        return polygon  # refused with its reason where shapes are checked
 
 
 def _sizes(path: Path, content: Mapping[str, Any]) -> Int64[np.ndarray, "images 2"]:
@@ -97,9 +99,14 @@ def _objects(
     """The objects that can be used, in their order, and a count of the others by reason."""
     objects: list[AnnotatedObject] = []
     left_out: Counter[str] = Counter()
+    known: set[str] = set()
     for each in annotations:
         width, height = sizes[each.image].tolist()
+        identity = repr(each.entry.get("id"))
         try:
+            if "id" in each.entry and identity in known:
+                raise BadShape("repeated_id")
+            known.add(identity)
             objects.append(_object(each, width=width, height=height))
         except BadShape as bad:
             left_out[str(bad)] += 1
@@ -113,7 +120,9 @@ def _object(annotation: Annotation, *, width: int, height: int) -> AnnotatedObje
     if crowd not in (0, 1):
         raise BadShape("crowd_unclear")
     shape = shape_of(entry.get("segmentation"), width=width, height=height)
-    area = entry.get("area")
-    if not isinstance(area, int | float) or not 0 < area <= width * height:
+    if shape is not None and common(box, extent_of(shape, height=height)) is None:
+        raise BadShape("mask_outside_box")
+    area: Any = entry.get("area")
+    if not is_number(area) or not 0 < area <= width * height:
         area = (box[2] - box[0]) * (box[3] - box[1])
     return AnnotatedObject(annotation.image, annotation.category, box, float(area), bool(crowd), shape)

@@ -73,8 +73,8 @@ def predictions(data: AnnotatedImages, found: Sequence[FoundObjects]) -> list[di
         {
             "image_id": data.ids[image],
             "category_id": data.categories[int(own.classes[number])],
-            "bbox": [round(each, 2) for each in corner_and_sides(own.boxes[number])],
-            "score": round(float(own.scores[number]), 5),
+            "bbox": corner_and_sides(own.boxes[number]),
+            "score": float(own.scores[number]),
             **({"segmentation": dict(own.masks[number])} if own.masks else {}),
         }
         for image, own in enumerate(found)

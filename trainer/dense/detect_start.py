@@ -17,6 +17,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.detect_evaluation import evaluating, whole_view
 from trainer.dense.detect_objective import DetectObjective
+from trainer.dense.maps import require_pooled_map
 from trainer.dense.mask_rcnn import LAST_MAP, BoxRows
 from trainer.dense.objects import Viewer, objects_in
 from trainer.distributed import Rank
@@ -34,8 +35,9 @@ def start_rows(
 ) -> None:
     """Give the classifier of boxes these rows, scaled on training objects; the same on all ranks.
 
-    Raises InputError if none of these images shows an object.
+    Raises InputError if the rows cannot read the last map, and if none of these images shows an object.
     """
+    require_pooled_map(objective.detector.backbone, head.weight.shape[1], remedy="Use --init random.")
     features, classes = objects_of(objective, data, rank, viewer=viewer, squash=squash)
     objects = LabelledImages(
         store=data.images.store,

@@ -1,10 +1,12 @@
 """A detection task: images with objects to train on and to test on, with one numbering of classes.
 
 --task.train instances_train2017.json::train2017/     COCO's instance annotations and images   annotations.py
+--task.train VOC2012/Annotations::VOC2012/JPEGImages  Pascal VOC's annotations and images      voc.py
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.tar_locations import is_local, local_name
-from trainer.dense.annotated_images import AnnotatedImages, left_out_notes
+from trainer.dense.annotated_images import AnnotatedImages, check_left_out, left_out_notes
 from trainer.dense.annotations import open_instances
 from trainer.dense.voc import open_voc
 from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
@@ -32,11 +34,8 @@ class DetectData:
     test: AnnotatedImages
     task: TaskData
     """the same images by their classes alone, with names of the classes and notes"""
-
-    @property
-    def has_masks(self) -> bool:
-        """Tell whether objects of both sides have masks."""
-        return self.train.has_masks and self.test.has_masks
+    masks: bool
+    """masks are learnt: every object has one"""
 
 
 def open_detect_task(
@@ -51,27 +50,32 @@ def open_detect_task(
 ) -> DetectData:
     """Open both sides of a task; no image is read. `percent`: share of the training images that are used.
 
-    `masks`: whether objects without a mask are left out and counted; None: where both sides have masks.
+    `masks`: learn masks, and leave out and count objects without one; None: where nearly all objects of both sides have
+    one, at most `max_bad_share` excepted.
 
     Raises InputError for a side that cannot be opened, and MismatchError for test classes that are not trained on and
     for an image that is on both sides.
     """
     sides = [open_side(location, max_bad_share=max_bad_share) for location in (train, test)]
-    wanted = all(side.has_masks for side in sides) if masks is None else masks
+    wanted = all(nearly_all_masks(side, max_bad_share) for side in sides) if masks is None else masks
+    few = () if wanted or masks is not None else few_masks_notes(train=sides[0], test=sides[1])
     if wanted:
-        sides = [with_masks(side, location) for side, location in zip(sides, (train, test), strict=True)]
+        sides = [
+            with_masks(side, location, max_bad_share=max_bad_share)
+            for side, location in zip(sides, (train, test), strict=True)
+        ]
     own, other = sides[0], renumbered(sides[1], sides[0], location=test)
     check_sides(own.images, other.images)
     for side, location in ((own, train), (other, test)):
         require_objects(side, location)
     given = None if class_names is None else read_name_file(class_names)
     named = names_of_classes(own.images.labels, given, source=class_names, own=own.images.class_names)
-    notes = (*notes_of("train", own.images), *notes_of("test", other.images), *named.notes)
+    notes = (*notes_of("train", own.images), *notes_of("test", other.images), *few, *named.notes)
     task = TaskData(own.images, other.images, named.names, notes)
     if percent < 100:
         kept = subset(own.images, percent=percent, seed=seed)
         own = own.select(np.flatnonzero(np.isin(own.images.rows, kept.rows)))
-    return DetectData(own, other, task)
+    return DetectData(own, other, task, masks=wanted)
 
 
 def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
@@ -101,8 +105,32 @@ def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
     )
 
 
-def with_masks(data: AnnotatedImages, location: str) -> AnnotatedImages:
-    """Leave out the objects without a mask, and count them. Raises InputError if none has one."""
+def nearly_all_masks(data: AnnotatedImages, max_bad_share: float) -> bool:
+    """Tell whether `with_masks` would leave out at most `max_bad_share` of the objects."""
+    return data.has_masks and without_masks(data).total() <= max_bad_share * (
+        len(data.boxes) + sum(data.left_out.values())
+    )
+
+
+def without_masks(data: AnnotatedImages) -> Counter[str]:
+    """Count the objects that are left out where masks are learnt, by reason."""
+    return Counter(data.left_out) + Counter(no_mask=sum(shape is None for shape in data.shapes))
+
+
+def few_masks_notes(**sides: AnnotatedImages) -> tuple[str, ...]:
+    """Write a note on each side that has masks, but lacks too many of them for masks to be learnt."""
+    return tuple(
+        f"{without_masks(side)['no_mask']:,} of {counted(len(side.boxes), 'object')} to {name} on lack a mask"
+        for name, side in sides.items()
+        if side.has_masks and without_masks(side)["no_mask"]
+    )
+
+
+def with_masks(data: AnnotatedImages, location: str, *, max_bad_share: float) -> AnnotatedImages:
+    """Leave out the objects without a mask, and count them.
+
+    Raises InputError if none has one, and for more than `max_bad_share` of the objects left out.
+    """
     if len(data.boxes) and not data.has_masks:
         raise InputError(
             location,
@@ -113,7 +141,8 @@ def with_masks(data: AnnotatedImages, location: str) -> AnnotatedImages:
     there = np.array([shape is not None for shape in data.shapes], bool)
     if there.all():
         return data
-    left_out = Counter(data.left_out) + Counter(no_mask=int((~there).sum()))
+    left_out = without_masks(data)
+    check_left_out(location, left_out, kept=int(there.sum()), max_bad_share=max_bad_share)
     old = left_out_notes(Counter(data.left_out))
     notes = (*(note for note in data.images.notes if note not in old), *left_out_notes(left_out))
     kept = data.keep(there)
@@ -147,9 +176,15 @@ def renumbered(test: AnnotatedImages, train: AnnotatedImages, *, location: str) 
             remedy="Give annotations of one data set, whose categories are the same on both sides.",
         )
     new = np.array([numbers[label] for label in test.images.labels], np.int64)
-    ids = list(train.categories)
-    for old, number in enumerate(new.tolist()):
-        ids[number] = test.categories[old]
+    own = dict(zip(new.tolist(), test.categories, strict=True))
+    unused = itertools.count(
+        1 + max((each for each in (*train.categories, *own.values()) if isinstance(each, int)), default=0)
+    )
+    # A class that the test annotations do not list keeps its id, unless it is that of another class there.
+    ids = [
+        own[number] if number in own else next(unused) if each in test.categories else each
+        for number, each in enumerate(train.categories)
+    ]
     owners = np.repeat(np.arange(len(test)), np.diff(test.images.offsets))
     shown = new[test.images.classes]
     order = np.lexsort((shown, owners))

@@ -6,7 +6,7 @@ the box head and the mask head, and norms over the channels of each place. Ancho
 are torchvision's. Anchors that overlap an object by less than 0.3 are background, as in torchvision and detectron2;
 CoreNet's configuration has 0.7 there, by a default of its option parser.
 
-The backbone computes under autocast where a run asks for it; boxes, scores and losses are float32.
+Layers compute under autocast where a run asks for it; boxes, scores and losses are float32.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -116,7 +117,7 @@ class Detector(nn.Module):
         seeds: Int64[Tensor, " batch"],
         weights: Float[Tensor, " batch"],
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses by name, over what may be chosen of each image; that of masks over the boxes that hold an object.
+        """Losses by name, each a mean over images: over what may be chosen of an image, or over its boxes with a mask.
 
         `weights`: 0 for an unusable image.
         """
@@ -131,6 +132,12 @@ class Detector(nn.Module):
         boxes, of_proposals = self.proposals(ImageList(pixels, shapes), levels, given)
         _, of_objects = self.heads({**levels, **maps}, boxes, shapes, given)
         return {**of_proposals, **of_objects}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters of the backbone that timm spares from weight decay."""
+        model: Any = self.backbone.model
+        spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+        return {f"backbone.model.{name}" for name in spared}
 
     def detect(self, pixels: Float[Tensor, "batch 3 size size"]) -> list[Detections]:
         """Find the objects of images."""
@@ -150,8 +157,8 @@ class Detector(nn.Module):
 class BoxRows(nn.Module):
     """A linear classifier of the mean of the backbone's last map inside a box.
 
-    The pre-trained classifier reads the mean of that map over the image, so that its rows can be this one's first
-    weights. The box head adds its own logits to these.
+    The pre-trained classifier reads the mean of that map over the image, or a vector near it in models that norm behind
+    the pooling, as ViT and ConvNeXt do: its rows can be this one's first weights. The box head adds its own logits.
     """
 
     def __init__(self, channels: int, classes: int, *, stride: int) -> None:
@@ -273,9 +280,12 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
                 ]
             )
             own = masks[torch.arange(len(masks), device=masks.device), labels[positive]]
-            losses["masks"] = functional.binary_cross_entropy_with_logits(own, seen, reduction="sum") / max(
-                1, seen.numel()
+            by_box = functional.binary_cross_entropy_with_logits(own, seen, reduction="none").mean((1, 2))
+            # Each image's own mean, not that of all boxes: the mean over ranks or parts of a batch is then that of all.
+            shares = torch.cat(
+                [each.new_full((len(each),), 1 / max(1, len(each)), dtype=torch.float32) for each in numbers]
             )
+            losses["masks"] = (by_box * shares).sum() / len(proposals)
         return losses
 
     def _boxes_of(

@@ -17,7 +17,7 @@ from PIL import Image
 from trainer.data.images import BadImage, decode
 from trainer.data.labelled_images import Read
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.shapes import Mask, mask_of
+from trainer.dense.shapes import Edges, Mask, common, mask_of
 
 DRAWS = 4
 """random numbers of a training view: scale, two offsets, mirroring"""
@@ -25,8 +25,6 @@ MASK_SIDE = 112
 """side of an object's mask inside its box: four times that of a predicted one"""
 LEAST_SIDE = 1.0
 """sides of a box in the model's input, pixels; smaller objects are left out"""
-Edges = tuple[float, float, float, float]
-"""left, top, right, bottom"""
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,6 @@ class Jitter:
     squash: bool
     """fill the square whatever the image's aspect ratio"""
     flip: bool
-
-
-EVALUATION = Jitter(1.0, 1.0, squash=False, flip=False)
 
 
 @dataclass(frozen=True)
@@ -85,12 +80,12 @@ def view_of(width: int, height: int, *, size: int, jitter: Jitter, draws: Float6
     seen = [min(size, side) for side in scaled]
     starts = [(side - own) * offset for side, own, offset in zip(scaled, seen, (across, down), strict=True)]
     ratios = [own / side for own, side in zip((width, height), scaled, strict=True)]
-    part = (
-        starts[0] * ratios[0],
-        starts[1] * ratios[1],
-        (starts[0] + seen[0]) * ratios[0],
-        (starts[1] + seen[1]) * ratios[1],
+    # A view that is not cut ends exactly at the image's edge: an object there is whole.
+    right, bottom = (
+        own if shown == side else min(own, (start + shown) * ratio)
+        for own, side, shown, start, ratio in zip((width, height), scaled, seen, starts, ratios, strict=True)
     )
+    part = (starts[0] * ratios[0], starts[1] * ratios[1], float(right), float(bottom))
     return ImageView(part, seen[0], seen[1], mirrored=jitter.flip and mirrored < 0.5)
 
 
@@ -143,12 +138,6 @@ def objects_in(data: AnnotatedImages, image: int, view: ImageView, *, masks: boo
 def _edges(box: Float32[np.ndarray, "4"]) -> Edges:
     left, top, right, bottom = box.tolist()
     return left, top, right, bottom
-
-
-def common(one: Edges, other: Edges) -> Edges | None:
-    """Part of a rectangle that lies in another one; None if there is none."""
-    left, top, right, bottom = *map(max, one[:2], other[:2]), *map(min, one[2:], other[2:])
-    return (left, top, right, bottom) if right > left and bottom > top else None
 
 
 def bounds(mask: Mask, region: Edges) -> Edges | None:

@@ -20,6 +20,8 @@ from jaxtyping import Float64, Int64, UInt8
 from trainer.dense.coco_tools import mask_tools
 
 Mask = UInt8[np.ndarray, "height width"]
+Edges = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels of the image"""
 
 FEWEST_NUMBERS = 6
 """numbers of a polygon: three points"""
@@ -84,13 +86,19 @@ def _polygons(given: list[Any], *, width: int, height: int) -> Polygons:
 
 def _ring(given: object) -> Float64[np.ndarray, " numbers"]:
     """Read a polygon. Raises BadShape for anything but three or more pairs of finite numbers."""
-    try:
-        ring = np.array(given, np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadShape("broken_polygon") from error
-    if ring.ndim != 1 or len(ring) < FEWEST_NUMBERS or len(ring) % 2 or not np.isfinite(ring).all():
+    ring = numbers_in(given)
+    if ring is None or ring.ndim != 1 or len(ring) < FEWEST_NUMBERS or len(ring) % 2 or not np.isfinite(ring).all():
         raise BadShape("broken_polygon")
     return ring
+
+
+def numbers_in(given: object) -> Float64[np.ndarray, "..."] | None:
+    """Read numbers of JSON; None for anything else, texts of digits among it."""
+    try:
+        made = np.array(given)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return made.astype(np.float64) if made.dtype.kind in "iuf" else None
 
 
 def _area(ring: Float64[np.ndarray, " numbers"]) -> float:
@@ -124,7 +132,7 @@ def decompressed(text: str) -> Int64[np.ndarray, " runs"]:
 
     From the fourth on, a number is stored as its difference to the one two before.
     """
-    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64)
+    codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64)
     if not len(codes) or codes.min() < FIRST or codes.max() > LAST:
         raise BadShape("broken_rle")
     codes -= FIRST
@@ -139,6 +147,26 @@ def decompressed(text: str) -> Int64[np.ndarray, " runs"]:
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
     return numbers
+
+
+def extent_of(shape: Shape, *, height: int) -> Edges:
+    """Edges of the rectangle around a shape, without filling it. `height`: of its image."""
+    if isinstance(shape, Polygons):
+        points = np.concatenate(shape.rings)
+        x, y = points[0::2], points[1::2]
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+    ends = np.cumsum(shape.counts)
+    first, last = ends[:-1:2], ends[1::2] - 1
+    first, last = first[last >= first], last[last >= first]
+    across = (first // height != last // height).any()
+    top, bottom = (0, height) if across else (int((first % height).min()), int((last % height).max()) + 1)
+    return float(first[0] // height), float(top), float(last[-1] // height + 1), float(bottom)
+
+
+def common(one: Edges, other: Edges) -> Edges | None:
+    """Part of a rectangle that lies in another one; None if there is none."""
+    left, top, right, bottom = *map(max, one[:2], other[:2]), *map(min, one[2:], other[2:])
+    return (left, top, right, bottom) if right > left and bottom > top else None
 
 
 def mask_of(shape: Shape, *, width: int, height: int) -> Mask:

@@ -92,7 +92,8 @@ def read_annotation(path: Path) -> tuple[str, tuple[int, int], ElementTree.Eleme
         content = path.read_bytes()
     except OSError as error:
         raise BadAnnotationError from error
-    if len(content) > MAX_BYTES or b"<!" in content.replace(b"<!--", b""):
+    # NUL bytes are UTF-16, in which a document type would not be found.
+    if len(content) > MAX_BYTES or b"\0" in content or b"<!" in content.replace(b"<!--", b""):
         raise BadAnnotationError
     try:
         root = ElementTree.fromstring(content)

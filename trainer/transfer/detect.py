@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch
@@ -46,12 +47,12 @@ from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
+from trainer.speed.flops import cost
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import match_summary
-from trainer.transfer.dense_config import LEAST_HOURS
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
 from trainer.transfer.finetune import FinetuneOutcome
@@ -59,7 +60,7 @@ from trainer.transfer.tasks.files import content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import counted, tell
+from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
@@ -128,7 +129,7 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneO
     optim = config.optim(steps=inputs.plan.steps)
     operations = detection_flops(objective.detector, sizes_of(config), size=config.image_size)
     if rank.is_main:
-        tell(f"{cost_of(config, inputs, operations)}\n")
+        tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
     results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
@@ -150,8 +151,8 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     if config.init == "transfer":
         require_vocabulary(pretrained.classes, pretrained.source)
     plain = isinstance(pretrained.model, VisionTransformer)
-    blocks = count_maps(pretrained.model)
-    config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
+    depth, stages = count_maps(pretrained.model) if plain else 0, len(blocks_for_pyramid(pretrained.model))
+    config = config.completed(depth=depth, stages=stages)
     data = open_task_of(config)
     assert config.batch is not None
     assert config.epochs is not None
@@ -164,7 +165,7 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
         min_crop_area=1.0,
         flip=config.flip,
     )
-    return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+    return config, DetectInputs(pretrained, data, plan, masks=data.masks)
 
 
 def open_task_of(config: DetectConfig) -> DetectData:
@@ -221,7 +222,7 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
         set_drop_path(model, config.drop_path)
     if config.activation_checkpointing:
         checkpoint_activations(model)
-    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(inputs))
+    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(model))
     if config.attention == "windows":
         use_windows(backbone.model)
     detector = Detector(
@@ -237,12 +238,12 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
     return DetectObjective(detector, mean=scaled(seen.mean, WHITE), std=scaled(seen.std, WHITE))
 
 
-def blocks_for_pyramid(inputs: DetectInputs) -> list[int]:
-    """Choose the maps that the pyramid begins with: the last of a plain transformer, else those of stride 4 to 32."""
-    model = inputs.pretrained.model
-    if isinstance(model, VisionTransformer):
-        return [-1]
+def blocks_for_pyramid(model: nn.Module) -> list[int]:
+    """Choose the maps that a pyramid begins with: the last where all have one stride, else those of stride 4 to 32."""
+    count_maps(model)
     strides = [int(each["reduction"]) for each in model.feature_info]  # type: ignore[union-attr]
+    if len(set(strides)) == 1:
+        return [-1]
     return [number for number, stride in enumerate(strides) if stride in STAGES]
 
 
@@ -270,17 +271,6 @@ def check_strides(detector: Detector, *, size: int) -> None:
 def sizes_of(config: DetectConfig) -> HeadSizes:
     """Sizes of the parts above the backbone."""
     return HeadSizes(config.head_width, config.head_convolutions, config.proposals, config.boxes)
-
-
-def cost_of(config: DetectConfig, inputs: DetectInputs, operations: int) -> str:
-    """Say how much work a run is, for the choice of a machine. `operations`: of a training image."""
-    plan, an_image = inputs.plan, operations / 1e12
-    total = an_image * plan.steps * plan.batch / 1000
-    steps = f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}"
-    hours = total / (0.4 * 3600)
-    if hours < LEAST_HOURS:
-        return steps
-    return f"{steps}: {an_image:.3g} TFLOP an image, {total:.3g} PFLOP in all, {hours:.2g} hours at 400 TFLOP/s"
 
 
 def scales_of(objective: DetectObjective, optim: OptimConfig) -> dict[str, float]:
