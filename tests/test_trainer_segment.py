@@ -197,7 +197,10 @@ def test_a_hierarchical_transformer_has_its_own_stride_under_deeplab() -> None:
         pretrained=pretrained, data=SimpleNamespace(task=task), settings=[LinearSetting("last", 0.0)]
     )
     options = SegmentConfig("model", MaskTask("a::b", "c::d"), Path("run"), head="deeplab", image_size=64)
-    assert build_objective(options, inputs).backbone_maps.specs[0].stride == 8
+    objective: Any = build_objective(options, inputs)
+    assert objective.backbone_maps.specs[0].stride == 8
+    table = "backbone.model.layers.0.blocks.0.attn.relative_position_bias_table"
+    assert table in objective.model.no_weight_decay() & {name for name, _ in objective.model.named_parameters()}
 
 
 @pytest.mark.parametrize(("rank", "error"), [(0, InputError), (1, SystemExit)])

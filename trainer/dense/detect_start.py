@@ -15,13 +15,13 @@ from torch import Tensor
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.detect_evaluation import evaluating, whole_view
+from trainer.dense.detect_evaluation import whole_view
 from trainer.dense.detect_objective import DetectObjective
 from trainer.dense.maps import require_pooled_map
 from trainer.dense.mask_rcnn import LAST_MAP, BoxRows
 from trainer.dense.objects import Viewer, objects_in
 from trainer.distributed import Rank
-from trainer.model.objective import prepare
+from trainer.model.objective import evaluating, prepare
 from trainer.probe.linear import Head
 from trainer.transfer.transfer_init import scale_head
 from vocab.errors import InputError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +26,7 @@ from trainer.dense.segment_scores import SegmentScores, count_pixels, joined
 from trainer.dense.segment_views import Windows, sliding, squashed
 from trainer.dense.segmenter import LOGITS_AT_ONCE, SegmentObjective, to_pixels
 from trainer.distributed import Rank, gather, raise_alike
+from trainer.model.objective import evaluating
 from vocab.errors import InputError
 
 View = Literal["squash", "slide"]
@@ -116,18 +116,6 @@ def _put_together(
         scores[key] = joined([parts[position] for position in order.tolist()])
     bad = sorted((each for _, _, some in gathered for each in some), key=lambda each: each[0])
     return SegmentEvaluation(scores, numbers[order], [each for _, each in bad])
-
-
-@contextmanager
-def evaluating(objective: SegmentObjective) -> Iterator[None]:
-    """Put a model into evaluation for the context, without gradients."""
-    was_training = objective.training
-    objective.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        objective.train(was_training)
 
 
 def _loaded(

@@ -19,9 +19,10 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.dense.heads import LinearHeads
 from trainer.dense.maps import require_pooled_map
 from trainer.dense.masks import MaskedImages
-from trainer.dense.segment_evaluation import SegmentTransform, evaluating, load_pair, windows_of
+from trainer.dense.segment_evaluation import SegmentTransform, load_pair, windows_of
 from trainer.dense.segmenter import SegmentObjective
 from trainer.distributed import Rank, exact_device
+from trainer.model.objective import evaluating
 from trainer.probe.linear import Head
 from trainer.transfer.transfer_init import scale_head
 from vocab.errors import InputError

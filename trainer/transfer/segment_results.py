@@ -25,7 +25,6 @@ from trainer.dense.segment_evaluation import (
     SegmentTransform,
     View,
     evaluate,
-    evaluating,
     load_pair,
     predictions,
     windows_of,
@@ -34,6 +33,7 @@ from trainer.dense.segment_scores import SegmentScores
 from trainer.dense.segmenter import SegmentObjective
 from trainer.distributed import Rank, on_main
 from trainer.job import Evaluated
+from trainer.model.objective import evaluating
 from trainer.records.classes import ClassScores
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
