@@ -52,7 +52,9 @@ def require_labels(
     Raises UnlabelledError if no file could be read; and, unless `allowed`, if no row got a label, or next to none did
     and the captions are web addresses.
     """
-    rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
+    rows, labelled, empty, rejected = (
+        sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty", "rejected")
+    )
     if labelled > FEW_LABELLED * (labelled + empty):
         return None
     broken = [file for file in account if file.unreadable]
@@ -60,12 +62,12 @@ def require_labels(
         raise broken_file(broken[0].path, broken[0].unreadable, kind=UnlabelledError)
     where = account[0].path if len(account) == 1 else f"{len(account)} input files"
     insist = " To keep rows without a label all the same, give --allow-unlabelled."
+    reasons = _most_frequent_reasons(job.out, finished) if 2 * rejected > rows else []
+    refused = ", ".join(f"{count:,} rows {reason}" for reason, count in reasons)
+    remedy_of_most = REMEDIES.get(reasons[0][0], REMEDY) if reasons else REMEDY
     if labelled + empty == 0 and not allowed:
-        reasons = _most_frequent_reasons(job.out, finished)
-        found = ", ".join(f"{count:,} rows {reason}" for reason, count in reasons) if rows else "no rows"
-        most = reasons[0][0] if reasons else ""
-        remedy = REMEDIES.get(most, REMEDY)
-        raise UnlabelledError(where, found=found, wanted="at least one row with a caption", remedy=remedy + insist)
+        found, wanted = refused or "no rows", "at least one row with a caption"
+        raise UnlabelledError(where, found=found, wanted=wanted, remedy=remedy_of_most + insist)
     captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
@@ -74,8 +76,12 @@ def require_labels(
         found += f"; left empty: {counts_by_reason(why)}"
     most_often = max(why, key=lambda reason: why[reason], default=EmptyReason.NO_NOUN)
     remedy = REMEDY if addresses else EMPTY_REMEDIES.get(most_often, REMEDY)
+    wanted = "English captions with nouns"
+    if reasons:
+        found = f"{rejected:,} of {rows:,} rows rejected ({refused}); of the others {found}"
+        remedy, wanted = remedy_of_most, "rows that can be read, with English captions that have nouns"
     if (labelled == 0 or addresses) and not allowed:
-        raise UnlabelledError(where, found=found, wanted="English captions with nouns", remedy=remedy + insist)
+        raise UnlabelledError(where, found=found, wanted=wanted, remedy=remedy + insist)
     return f"{found}. {remedy}" if labelled == 0 or labelled + empty >= ROWS_FOR_A_NOTE else None
 
 

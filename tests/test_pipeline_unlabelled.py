@@ -64,6 +64,15 @@ def test_a_job_that_labels_nothing_is_an_error_that_shows_captions(
     assert manifest.rows == len(captions) == manifest.labelled + manifest.empty
 
 
+def test_rows_that_are_rejected_are_counted_by_reason_where_they_are_most(spark: Any, tmp_path: Path) -> None:
+    write(tmp_path, "a.tsv", *["a dog"] * 3)
+    with (tmp_path / "in" / "a.tsv").open("a") as file:
+        file.write("的\tu\tx\n")
+    message = r"3 of 4 rows rejected \(3 rows malformed_record\); of the others 0 of 1 rows with a label.*--columns"
+    with pytest.raises(InputError, match=message):
+        run(spark, tmp_path, columns=("caption", "url", "extra"))
+
+
 def test_keys_that_are_all_empty_name_the_option_of_the_keys(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.tsv").write_text("caption\tid\ta\na dog\t\t\na cat\t\t\n")

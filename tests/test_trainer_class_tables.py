@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tests.synsets import CHURCH, DOG, FISH, vocabulary_of
-from trainer.transfer.class_tables import match_csv, match_page, match_summary, write_matches
+from trainer.transfer.class_tables import match_csv, match_page, match_summary, no_match_note, write_matches
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 
 
@@ -37,6 +37,17 @@ def test_the_summary_counts_rows_fall_backs_and_classes_that_start_alike() -> No
         "1 at random, no synset: zzyzx.",
         "2 have the same synsets as another class: dog, domestic dog.",
         "2 more start from the same rows as another class: tench, goldfish.",
+    ]
+
+
+def test_a_note_on_classes_without_a_row_says_how_to_get_one() -> None:
+    start = "Transfer Init found no pre-trained row, and 1 class starts at random"
+    assert no_match_note(match_classes(["zzyzx"], vocabulary_of(DOG), alpha=0.14)) == [
+        f"{start} (1 no synset): --task.class-names gives names"
+    ]
+    assert no_match_note(match_classes(["airplane"], vocabulary_of(CHURCH), alpha=0.14)) == [
+        f"{start} (1 below alpha): a lower --alpha takes rows of less similar synsets, or pre-train with a vocabulary "
+        "that has these classes"
     ]
 
 

@@ -19,6 +19,7 @@ from trainer.dense.pyramid import Pyramid
 from trainer.dense.sampling import SeededSampler
 from trainer.dense.windows import WindowedAttention, from_windows, global_blocks, to_windows, use_windows
 from trainer.model.per_image import install
+from trainer.transfer.detect import blocks_for_pyramid
 from vocab.errors import InputError
 
 SMALL = HeadSizes(width=16, convolutions=1, proposals=50, boxes=32)
@@ -72,6 +73,14 @@ def test_a_top_down_path_tells_the_finest_map_of_the_coarsest() -> None:
         maps = [torch.zeros(1, 4, 8 >> number, 8 >> number) for number in range(3)]
         changed = [*maps[:2], torch.randn(1, 4, 2, 2)]
         assert torch.equal(pyramid(maps)[0], pyramid(changed)[0]) is not top_down
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("cait_xxs24_224", [-1]), ("eva02_tiny_patch14_224", [-1]), ("resnet18", [1, 2, 3, 4])],
+)
+def test_a_pyramid_begins_with_one_map_where_all_have_the_same_stride(name: str, blocks: list[int]) -> None:
+    assert blocks_for_pyramid(timm.create_model(name, num_classes=0)) == blocks
 
 
 def test_windows_come_together_again() -> None:

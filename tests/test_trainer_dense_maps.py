@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from trainer.dense.maps import FeatureMaps, MapSpec, read_own_values, set_stride
+from trainer.dense.maps import FeatureMaps, MapSpec, read_own_values, require_pooled_map, set_stride
 from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError
 
@@ -91,6 +91,13 @@ def test_a_stride_that_a_model_cannot_have_is_refused(model: str, stride: int) -
 def test_a_block_that_the_model_lacks_is_refused() -> None:
     with pytest.raises(InputError, match="the blocks: found block 3 of vit_tiny_patch16_224, which has maps of 3; "):
         FeatureMaps(vit(), size=SIZE, blocks=(3,))
+
+
+def test_a_classifier_of_other_features_than_the_last_map_has_is_refused() -> None:
+    maps = FeatureMaps(timm.create_model("mobilenetv3_small_050", num_classes=2), size=64)
+    require_pooled_map(maps, 288, remedy="Use --init random.")
+    with pytest.raises(InputError, match=r"a last map of 288 channels below a classifier of 1024 features"):
+        require_pooled_map(maps, 1024, remedy="Use --init random.")
 
 
 def test_a_size_that_the_model_cannot_see_is_refused() -> None:

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.dense.segment_evaluation import highest
 from trainer.dense.segment_scores import SegmentScores, count_pixels, joined
+from trainer.dense.segmenter import to_pixels
 
 CLASSES = 4
 
@@ -41,6 +43,17 @@ def test_many_classes_need_no_table_of_all_pairs() -> None:
     counts = count_pixels(predicted, true, classes=30_001)
     assert counts.shape == (3, 30_001)
     assert counts[:, [7, 30_000]].tolist() == [[0, 1], [0, 2], [1, 1]]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(1, 5), (3, 4), (9, 7), (23, 40)])
+def test_classes_by_bands_of_rows_are_those_of_all_pixels_at_once(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], align_corners: bool
+) -> None:
+    logits = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
+    wanted = to_pixels(logits[None], size, align_corners=align_corners)[0].argmax(0)
+    monkeypatch.setattr("trainer.dense.segment_evaluation.LOGITS_AT_ONCE", 500)
+    assert torch.equal(highest(logits, size, align_corners=align_corners), wanted)
 
 
 def scores_of(*images: list[list[int]]) -> SegmentScores:

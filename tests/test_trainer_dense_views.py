@@ -89,6 +89,12 @@ def test_sliding_windows_are_cut_of_the_image_with_its_shorter_side_as_long_as_a
     assert np.array_equal(windows.pixels[1], whole[:, 4:16])
 
 
+def test_a_very_long_image_has_few_windows() -> None:
+    windows = sliding(Image.fromarray(np.zeros((2000, 1, 3), np.uint8)), size=12, stride=2 / 3)
+    assert (windows.scaled, windows.original) == ((48, 12), (2000, 1))
+    assert [top for top, _ in windows.corners] == [0, 8, 16, 24, 32, 36]
+
+
 def test_a_squashed_image_is_one_window() -> None:
     image, _ = flat_scene()
     windows = squashed(image, size=12)

@@ -203,6 +203,13 @@ def test_images_that_cannot_be_used_are_counted_and_weigh_nothing(
         detect(config(model, replace(task, max_bad_share=0.2), tmp_path / "strict", batch=8))
 
 
+def test_test_images_of_which_none_decodes_end_the_run(model: Path, task: DetectTask, tmp_path: Path) -> None:
+    test = write_scenes(tmp_path / "test", range(100, 101))
+    (tmp_path / "test" / "images" / "100.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"none of 1 that can be decoded; 100.png: not_an_image"):
+        detect(config(model, replace(task, test=test, max_bad_share=1.0), tmp_path / "run", epochs=1, batch=16))
+
+
 def test_objects_without_masks_make_a_faster_rcnn(model: Path, task: DetectTask, tmp_path: Path) -> None:
     bare = [{**each, "segmentation": []} for each in annotations_of(task.train)]
     train = rewritten(task.train, tmp_path / "bare", annotations=bare)

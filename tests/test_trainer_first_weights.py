@@ -92,7 +92,7 @@ def test_a_file_of_weights_gives_all_but_the_classifier(
     assert found["head.weight"].shape == (3, 16)
     torch.testing.assert_close(found["head.bias"], torch.from_numpy(vocabulary.log_odds).float())
     assert capsys.readouterr().err == (
-        f"first weights: {path}\n  classifier new: the weights have none of this vocabulary\n"
+        f"first weights: {path}\n  classifier new: the weights have no classifier for the classes of this vocabulary\n"
     )
 
 
@@ -242,7 +242,7 @@ def test_weights_of_another_shape_or_with_other_names_are_named(
     corpus: Corpus, tmp_path: Path, sizes: dict[str, Any], found: str
 ) -> None:
     path = saved(tmp_path / "weights.safetensors", other_model(**sizes))
-    with pytest.raises(MismatchError, match=f"--init .*: found weights of an architecture not named: .*{found}"):
+    with pytest.raises(MismatchError, match=f"--init .*: found weights that name no architecture: .*{found}"):
         begun(corpus, path)
 
 
@@ -254,7 +254,7 @@ def test_weights_with_a_prefix_and_weights_of_another_architecture_are_named(cor
     timm.models.save_for_hf(timm.create_model("test_resnet"), tmp_path / "resnet", safe_serialization=True)
     with pytest.raises(MismatchError, match="found weights of test_resnet: no cls_token") as raised:
         begun(corpus, tmp_path / "resnet")
-    assert "Give --model test_resnet" in str(raised.value)
+    assert "Give --model test_resnet, with the --global-pool that they were made with." in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -395,4 +395,4 @@ def test_several_processes_begin_with_the_same_weights(
     config = corpus.config(tmp_path / "together", init=init, drop_path=0.0, parallel=parallel)
     forks.run(2, tmp_path / "log", trainer, command(config))
     assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
-    assert (tmp_path / "log").read_text().count("classifier new: the weights have none of this vocabulary") == 1
+    assert (tmp_path / "log").read_text().count("classifier new: the weights have no classifier") == 1

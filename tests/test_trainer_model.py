@@ -70,6 +70,8 @@ def test_the_name_of_pretrained_weights_is_refused(name: str, built: Callable[..
     ("config", "image_size", "message"),
     [
         (ModelConfig(model="vit_tinny_patch16_224"), 224, "wanted an architecture of timm"),
+        (ModelConfig(model="convnext_tinny"), 224, "timm.list_models('convnext*') has them all"),
+        (ModelConfig(model="zzyzx"), 224, "timm.list_models() has them all"),
         (TINY, 20, "--image-size: found 20; wanted a multiple of the patch, 8. Choose 16 or 24"),
         (ModelConfig(model="resnet18", patch_size=8), 224, "unexpected keyword argument 'patch_size'"),
         (ModelConfig(model="resnet18", global_pool="token"), 224, "resnet18 with {'global_pool': 'token'}, which timm"),

@@ -136,6 +136,11 @@ def test_what_a_run_refuses_is_not_planned(run: RunConfig, optim: OptimConfig, m
         reckon(replace(planned, pretrain=replace(planned.pretrain, optim=replace(optim, steps=100, warmup_steps=0))))
 
 
+def test_a_batch_too_small_for_batch_norms_is_not_planned() -> None:
+    with pytest.raises(InputError, match="--batch-size: found 1 image at a time for a model with batch norms"):
+        reckon(options(model=ModelConfig(model="test_resnet"), batch_size=4))
+
+
 def test_a_model_of_one_size_is_not_planned_for_others() -> None:
     with pytest.raises(InputError, match=r"--model: found beit_base_patch16_224 with .* which timm cannot build"):
         reckon(options(model=ModelConfig(model="beit_base_patch16_224"), resolution="variable"))

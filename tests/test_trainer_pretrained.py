@@ -75,9 +75,14 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     wanted = "wanted a run directory, a folder that export, import or timm wrote"
     with pytest.raises(InputError, match=f"absent: found no such folder; {wanted}"):
         open_pretrained(tmp_path / "absent")
-    (tmp_path / "weights.pt").touch()
-    with pytest.raises(InputError, match=f"weights.pt: found a file; {wanted}"):
-        open_pretrained(tmp_path / "weights.pt")
+    for name, message in (
+        ("weights.pt", r"found a pickle, .*s\.save_file"),
+        ("weights.safetensors", f"found a file; {wanted}.* Give the file to pretrain as --init"),
+        ("weights", f"found a file; {wanted}.* Check the path"),
+    ):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=f"{name}: {message}"):
+            open_pretrained(tmp_path / name)
 
 
 def test_a_loss_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:

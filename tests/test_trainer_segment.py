@@ -197,7 +197,10 @@ def test_a_hierarchical_transformer_has_its_own_stride_under_deeplab() -> None:
         pretrained=pretrained, data=SimpleNamespace(task=task), settings=[LinearSetting("last", 0.0)]
     )
     options = SegmentConfig("model", MaskTask("a::b", "c::d"), Path("run"), head="deeplab", image_size=64)
-    assert build_objective(options, inputs).backbone_maps.specs[0].stride == 8
+    objective: Any = build_objective(options, inputs)
+    assert objective.backbone_maps.specs[0].stride == 8
+    table = "backbone.model.layers.0.blocks.0.attn.relative_position_bias_table"
+    assert table in objective.model.no_weight_decay() & {name for name, _ in objective.model.named_parameters()}
 
 
 @pytest.mark.parametrize(("rank", "error"), [(0, InputError), (1, SystemExit)])
@@ -260,10 +263,20 @@ def test_another_run_s_directory_and_other_masks_are_refused(model: Path, tmp_pa
     ("changes", "message"),
     [
         ({"stride": 8}, "--stride: found 8; wanted no --stride with --head linear"),
-        ({"head": "deeplab"}, "--learning-rates: found .*; wanted no --learning-rates with --head deeplab"),
+        (
+            {"head": "deeplab"},
+            "--learning-rates: found .*wanted no --learning-rates with --head deeplab. Give --peak-lr",
+        ),
+        ({"peak_lr": 1.0}, "--peak-lr: found 1.0; wanted no --peak-lr with --head linear. Give --learning-rates"),
         ({"blocks": ("first",)}, "--blocks: found 'first'; wanted last, last4 or another number"),
         ({"blocks": ("last", "last")}, "--blocks: found last last; wanted each value once"),
         ({"init": "transfer"}, "--init: found transfer .*; wanted --head linear and --blocks last"),
+        ({"clip_norm": 2.0}, "--clip-norm: found 2.0; wanted no --clip-norm with --head linear"),
+        ({"optimiser": "muon"}, "--optimiser: found muon; wanted adamw for segmentation"),
+        (
+            {"head": "zero-shot", "blocks": (), "learning_rates": (), "flip": False},
+            "--flip: found False; wanted no --flip with --head zero-shot",
+        ),
         ({"layer_decay": 0.5}, "--layer-decay: found 0.5; wanted no --layer-decay with --head linear"),
     ],
 )

@@ -11,6 +11,7 @@ import json
 import shutil
 import warnings
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -129,7 +130,8 @@ def overfit(data: Path, folder: Path, *, quick: bool) -> dict[str, float]:
 def resume_equal(folder: Path) -> bool:
     """Kill a run in the middle and start it again: tell whether all weights equal those of a run that went through."""
     task = DetectTask(*(f"{folder / side}.json::{folder / side}" for side in ("train", "test")))
-    whole, cut = (_config(folder, name, task, epochs=2) for name in ("whole", "cut"))
+    plain = replace(_config(folder, "whole", task, epochs=2), jitter=(0.5, 2.0), flip=True, drop_path=0.2)
+    whole, cut = (replace(plain, out=folder / name) for name in ("whole", "cut"))
     detect(whole)
     taken = Step.take
 

@@ -220,7 +220,7 @@ def check_left_out(what: str, left_out: Counter[str], *, kept: int, max_bad_shar
         what,
         found=f"{bad:,} of {kept + bad:,} objects that cannot be used ({reasons(left_out)})",
         wanted=f"at most {100 * max_bad_share:g}% of them, and at least one object that can",
-        remedy="Mend these annotations or leave them out, or raise --task.max-bad-share.",
+        remedy="Mend these annotations or leave them out" + (", or raise --task.max-bad-share." if kept else "."),
     )
 
 

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -83,7 +83,8 @@ def batches(
             drawn, results = waiting.popleft()
             batch = _assembled([result() for result in results], drawn, images, plan)
             batch.waited = time.perf_counter() - began
-            yield batch.pin() if pin else batch
+            # The images are stacked in plain memory, which `pin` of a batch leaves as it is.
+            yield replace(batch, images=batch.images.pin_memory()).pin() if pin else batch
             began = time.perf_counter()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,8 @@ from trainer.dense.coco_tools import mask_tools
 from trainer.dense.detect_objective import DetectObjective
 from trainer.dense.mask_rcnn import Detections
 from trainer.dense.objects import DRAWS, ImageView, Jitter, Viewer, view_of
-from trainer.distributed import Rank, gather
+from trainer.distributed import Rank, gather, raise_alike
+from trainer.model.objective import evaluating
 from vocab.errors import InputError
 
 INSIDE = 0.5
@@ -52,7 +52,7 @@ def evaluate(
 ) -> DetectEvaluation | None:
     """Find the objects of all images; None on ranks other than the main one, which all must call.
 
-    Raises InputError on the main rank if none of the images can be decoded.
+    Raises InputError on the main rank, and SystemExit on the others, if none of the images can be decoded.
     """
     own = np.arange(rank.index, len(data), rank.world)
     done: list[tuple[int, FoundObjects]] = []
@@ -73,33 +73,22 @@ def evaluate(
                 if reason is not None
             ]
     gathered = gather((done, skipped), rank)
+    everything = sorted((each for some, _ in gathered for each in some), key=lambda each: each[0])
+    left_out = sorted((each for _, some in gathered for each in some), key=lambda each: each[0])
+    if not everything:
+        error = InputError(
+            "the images to test on",
+            found=f"none of {len(left_out)} that can be decoded; {left_out[0][1].key}: {left_out[0][1].reason}",
+            wanted="at least one",
+            remedy="Check the images.",
+        )
+        raise_alike(error, rank)
     if not rank.is_main:
         return None
-    everything = sorted((each for some, _ in gathered for each in some), key=lambda each: each[0])
-    if not everything:
-        raise InputError(
-            "the images to test on",
-            found="none that can be decoded",
-            wanted="at least one",
-            remedy="Check the images: each is named with its reason in results.json.",
-        )
     numbers = np.array([image for image, _ in everything], np.int64)
-    left_out = sorted((each for _, some in gathered for each in some), key=lambda each: each[0])
     return DetectEvaluation(
         data.select(numbers), [found for _, found in everything], [skipped for _, skipped in left_out]
     )
-
-
-@contextmanager
-def evaluating(objective: DetectObjective) -> Iterator[None]:
-    """Put a model into evaluation for the context, without gradients."""
-    was_training = objective.training
-    objective.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        objective.train(was_training)
 
 
 def whole_view(data: AnnotatedImages, image: int, *, size: int, squash: bool) -> ImageView:

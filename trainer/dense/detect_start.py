@@ -15,12 +15,13 @@ from torch import Tensor
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotated_images import AnnotatedImages
-from trainer.dense.detect_evaluation import evaluating, whole_view
+from trainer.dense.detect_evaluation import whole_view
 from trainer.dense.detect_objective import DetectObjective
+from trainer.dense.maps import require_pooled_map
 from trainer.dense.mask_rcnn import LAST_MAP, BoxRows
 from trainer.dense.objects import Viewer, objects_in
 from trainer.distributed import Rank
-from trainer.model.objective import prepare
+from trainer.model.objective import evaluating, prepare
 from trainer.probe.linear import Head
 from trainer.transfer.transfer_init import scale_head
 from vocab.errors import InputError
@@ -34,8 +35,9 @@ def start_rows(
 ) -> None:
     """Give the classifier of boxes these rows, scaled on training objects; the same on all ranks.
 
-    Raises InputError if none of these images shows an object.
+    Raises InputError if the rows cannot read the last map, and if none of these images shows an object.
     """
+    require_pooled_map(objective.detector.backbone, head.weight.shape[1], remedy="Use --init random.")
     features, classes = objects_of(objective, data, rank, viewer=viewer, squash=squash)
     objects = LabelledImages(
         store=data.images.store,

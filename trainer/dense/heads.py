@@ -5,8 +5,8 @@
     deeplab    DeepLabv3's pyramid of dilated convolutions (Chen et al., arXiv 1706.05587), as CatLIP has it: 512
                channels, norms over channels, no further convolution below the classifier
 
-The norm of a linear head has no weights of its own, which the convolution above it would take over. Dropout leaves out
-whole channels of an image, by the image's seed.
+Batch norm of a linear head has no scale and no shift, for the convolution above it has both. Dropout leaves out whole
+channels of an image, by the image's seed.
 """
 
 from __future__ import annotations

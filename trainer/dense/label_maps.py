@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int16, Int64
+from jaxtyping import Int16
 from PIL import Image
 
 from trainer.data.image_files import DECODE_ERRORS, QUIET, BadImage
@@ -31,8 +31,12 @@ IGNORED = -1
 """value of pixels that are neither trained on nor scored"""
 MOST_LABELS = (1 << 15) - 1
 """classes that a label map can hold"""
+MOST_VALUES = 1 << 16
+"""values that a pixel of a PNG can have"""
 ONE_CHANNEL = ("1", "L", "P", "I;16", "I;16B", "I")
 """PIL's modes of a PNG whose pixels are single numbers"""
+SPREAD = {"L;2": 85, "L;4": 17}
+"""PIL's factor on the values of grey PNGs of two and four bits, by the PNG's own mode"""
 UNKNOWN = -2
 """value of pixels beyond the classes, before they are refused"""
 
@@ -43,8 +47,11 @@ LabelMap = Int16[np.ndarray, "rows columns"]
 class LabelMaps(Protocol):
     """Label maps of a data set, by the number of the image in its store."""
 
-    def read(self, image: int) -> LabelMap:
-        """Read the class of each pixel, `IGNORED` where there is none. Raises BadImage. For any thread."""
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
+        """Read the class of each pixel, `IGNORED` where there is none. Raises BadImage. For any thread.
+
+        `size`: width and height of the image; a map of another size is refused before memory is taken for it.
+        """
         ...
 
 
@@ -53,22 +60,20 @@ class ValueMaps:
     """PNGs whose values are classes, with a palette or without."""
 
     files: FileStore
-    values: Int64[np.ndarray, " values"]
+    classes: Int16[np.ndarray, " values"]
     """class of each value that a pixel may have; `IGNORED`, or `UNKNOWN` beyond the classes"""
 
-    def read(self, image: int) -> LabelMap:
-        values = _png(self.files.read(image), ONE_CHANNEL, otherwise="mask_is_rgb")
-        known = np.minimum(values.astype(np.int64), len(self.values))
-        labels = np.append(self.values, UNKNOWN)[known]
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
+        values = _png(self.files.read(image), ONE_CHANNEL, size=size, otherwise="mask_is_rgb")
+        labels: LabelMap = self.classes[values.astype(np.uint16, copy=False)]
         if (labels == UNKNOWN).any():
             raise BadImage("mask_of_other_values")
-        return labels.astype(np.int16)
+        return labels
 
 
-def classes_of_values(classes: int, *, ignored: tuple[int, ...], ignore_zero: bool) -> Int64[np.ndarray, " values"]:
-    """Make `ValueMaps.values`: value v is class v, or v - 1 where zero is ignored; values above 65,535 do not exist."""
-    first = 1 if ignore_zero else 0
-    values = np.full(max(first + classes, *(value + 1 for value in ignored), 1), UNKNOWN, np.int64)
+def classes_of_values(classes: int, *, first: int, ignored: tuple[int, ...]) -> Int16[np.ndarray, " values"]:
+    """Make `ValueMaps.classes`. `first`: value of class 0; lower ones are ignored."""
+    values = np.full(MOST_VALUES, UNKNOWN, np.int16)
     values[first : first + classes] = np.arange(classes)
     values[:first] = IGNORED
     values[list(ignored)] = IGNORED
@@ -83,8 +88,9 @@ class PanopticMaps:
     segments: tuple[Mapping[int, int], ...]
     """class of each segment of an image, by its id"""
 
-    def read(self, image: int) -> LabelMap:
-        colours = _png(self.files.read(image), ("RGB", "RGBA"), otherwise="mask_of_one_channel").astype(np.int64)
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
+        content = self.files.read(image)
+        colours = _png(content, ("RGB", "RGBA"), size=size, otherwise="mask_of_one_channel").astype(np.int32)
         ids = colours[..., 0] + (colours[..., 1] << 8) + (colours[..., 2] << 16)
         own = {0: IGNORED, **self.segments[image]}
         present, positions = np.unique(ids, return_inverse=True)
@@ -100,8 +106,10 @@ class ObjectMaps:
 
     objects: AnnotatedImages
 
-    def read(self, image: int) -> LabelMap:
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
         width, height = self.objects.sizes[image].tolist()
+        if size is not None and size != (width, height):
+            raise _of_another_size((width, height), size)
         labels = np.zeros((height, width), np.int16)
         own = self.objects.objects(image)
         # Small objects lie on large ones, and nothing is known of what lies in a crowd.
@@ -114,7 +122,14 @@ class ObjectMaps:
         return labels
 
 
-def _png(content: bytes, modes: tuple[str, ...], *, otherwise: str) -> np.ndarray:
+def _of_another_size(found: tuple[int, int], size: tuple[int, int]) -> BadImage:
+    """Make the error for a map of another size than its image, whose note has both sizes."""
+    bad = BadImage("mask_of_another_size")
+    bad.add_note(f"mask {found[0]} x {found[1]} pixels, image {size[0]} x {size[1]}")
+    return bad
+
+
+def _png(content: bytes, modes: tuple[str, ...], *, size: tuple[int, int] | None, otherwise: str) -> np.ndarray:
     """Decode a PNG in one of PIL's modes as it is. Raises BadImage: `otherwise` for another mode."""
     with QUIET:
         try:
@@ -123,6 +138,9 @@ def _png(content: bytes, modes: tuple[str, ...], *, otherwise: str) -> np.ndarra
                 raise BadImage("mask_is_jpeg")
             if image.mode not in modes:
                 raise BadImage(otherwise)
-            return np.asarray(image)
+            if size is not None and size != image.size:
+                raise _of_another_size(image.size, size)
+            spread = SPREAD.get(str(image.tile[0].args), 1)
+            return np.asarray(image) // spread if spread > 1 else np.asarray(image)
         except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
             raise BadImage("mask_broken") from error

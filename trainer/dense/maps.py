@@ -144,6 +144,19 @@ def has_plain_patches(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer) and isinstance(getattr(model.patch_embed, "proj", None), nn.Conv2d)
 
 
+def require_pooled_map(backbone: FeatureMaps, features: int, *, remedy: str) -> None:
+    """Raise InputError unless a classifier of `features` numbers can read the last map, as EfficientNet's cannot."""
+    channels = backbone.specs[-1].channels
+    if channels != features:
+        raise InputError(
+            "the model",
+            found=f"{architecture_of(backbone.model)}, a last map of {channels} channels below a classifier of "
+            f"{features} features",
+            wanted="a classifier that reads the pooled last map",
+            remedy=remedy,
+        )
+
+
 def set_stride(model: nn.Module, stride: int, *, size: int) -> None:
     """Have a plain transformer cut its patches every `stride` pixels, so that they overlap.
 

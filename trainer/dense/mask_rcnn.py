@@ -157,8 +157,8 @@ class Detector(nn.Module):
 class BoxRows(nn.Module):
     """A linear classifier of the mean of the backbone's last map inside a box.
 
-    The pre-trained classifier reads the mean of that map over the image, so that its rows can be this one's first
-    weights. The box head adds its own logits to these.
+    The pre-trained classifier reads the mean of that map over the image, or a vector near it in models that norm behind
+    the pooling, as ViT and ConvNeXt do: its rows can be this one's first weights. The box head adds its own logits.
     """
 
     def __init__(self, channels: int, classes: int, *, stride: int) -> None:

@@ -21,12 +21,8 @@ from trainer.data.batch import Skipped
 from trainer.data.crops import upright_size
 from trainer.data.image_files import QUIET, BadImage, open_image, orientation_of
 from trainer.data.labelled_images import LabelledImages
-from trainer.dense.label_maps import (
-    IGNORED,
-    LabelMap,
-    LabelMaps,
-)
-from trainer.dense.mask_forms import MaskSide, open_side
+from trainer.dense.label_maps import IGNORED, LabelMap, LabelMaps, ValueMaps
+from trainer.dense.mask_forms import IGNORED_VALUE, MaskSide, first_value, open_side
 from trainer.distributed import Rank, gather
 from trainer.transfer.dense_config import MaskTask
 from trainer.transfer.tasks.class_names import Names, names_of_classes, read_name_file
@@ -85,9 +81,9 @@ def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: in
     `config.max_bad_share`; MismatchError for sides of other classes, for an image on both, and for names that are not
     those of the classes.
     """
-    given = _given_names(config)
+    given, first = _given_names(config), first_value(config, config.train, config.test)
     sides = [
-        open_side(location, config, listing, given)
+        open_side(location, config, listing, given, first=first)
         for location, listing in ((config.train, config.train_list), (config.test, config.test_list))
     ]
     scanned = [_scan(side, config, rank) for side in sides]
@@ -106,7 +102,7 @@ def open_test_masks(config: MaskTask, rank: Rank) -> tuple[MaskedImages, tuple[s
     Raises as `open_masks`.
     """
     given = _given_names(config)
-    side = open_side(config.test, config, config.test_list, given)
+    side = open_side(config.test, config, config.test_list, given, first=first_value(config, config.test))
     scanned = _scan(side, config, rank)
     (test,) = _masked([side], [scanned], config)
     own = test.images.class_names
@@ -125,6 +121,12 @@ class _Scan:
     labels: Int64[np.ndarray, " present"]
     pixels: Int64[np.ndarray, " present"]
     reason: str | None = None
+    sizes: str = ""
+    """of a map of another size than its image: both sizes, to be read behind the name of the image"""
+    checksum: bytes = b""
+    """of the class of each pixel"""
+    turned: bool = False
+    """the image has an EXIF orientation other than upright"""
 
 
 def _scan(side: MaskSide, config: MaskTask, rank: Rank) -> list[_Scan]:
@@ -141,15 +143,15 @@ def _scan(side: MaskSide, config: MaskTask, rank: Rank) -> list[_Scan]:
 
 def _scan_one(side: MaskSide, max_pixels: int, image: int) -> _Scan:
     try:
-        labels = side.maps.read(image)
         opened = open_image(side.store.read(image), max_pixels=max_pixels)
-        width, height = upright_size(opened.size, orientation_of(opened))
-        if labels.shape != (height, width):
-            raise BadImage("mask_of_another_size")
+        orientation = orientation_of(opened)
+        labels = side.maps.read(image, size=upright_size(opened.size, orientation))
     except BadImage as bad:
-        return _Scan(np.zeros(0, np.int64), np.zeros(0, np.int64), str(bad))
+        sizes = "".join(f" ({note})" for note in getattr(bad, "__notes__", ()))
+        return _Scan(np.zeros(0, np.int64), np.zeros(0, np.int64), str(bad), sizes)
     present, pixels = np.unique(labels, return_counts=True)
-    return _Scan(present.astype(np.int64), pixels.astype(np.int64))
+    checksum = hashlib.blake2b(labels.tobytes(), digest_size=16).digest()
+    return _Scan(present.astype(np.int64), pixels.astype(np.int64), checksum=checksum, turned=orientation > 1)
 
 
 def _masked(sides: Sequence[MaskSide], scans: Sequence[Sequence[_Scan]], config: MaskTask) -> list[MaskedImages]:
@@ -157,15 +159,31 @@ def _masked(sides: Sequence[MaskSide], scans: Sequence[Sequence[_Scan]], config:
     first, last = sides[0].labels, sides[-1].labels
     if first != last:
         differing = sorted(set(first or ()) ^ set(last or ()))
+        other = f"other classes than the training images: {listed(differing)}"
         raise MismatchError(
             "the test images",
-            found=f"other classes than the training images: {listed(differing)}",
+            found=other if differing else "the classes of the training images in another order",
             wanted="one list of classes in one order",
             remedy="Give both sides in one form, of one data set.",
         )
     highest = max((int(scan.labels[-1]) for side in scans for scan in side if len(scan.labels)), default=0)
-    labels = first if first is not None else tuple(map(str, range(highest + 1)))
+    values = range(sides[0].first, sides[0].first + highest + 1)
+    labels = first if first is not None else tuple(map(str, values))
+    _check_ignored(sides[0], labels, config)
     return [_masked_side(side, own, labels, config) for side, own in zip(sides, scans, strict=True)]
+
+
+def _check_ignored(side: MaskSide, labels: tuple[str, ...], config: MaskTask) -> None:
+    """Raise MismatchError where the value that is ignored by default may be a class."""
+    last = side.first + len(labels) - 1
+    if config.ignore or last < IGNORED_VALUE or not isinstance(side.maps, ValueMaps):
+        return
+    raise MismatchError(
+        side.what,
+        found=f"classes whose values reach {last:,}",
+        wanted=f"--task.ignore, for {IGNORED_VALUE}, which is ignored by default, may be one of them",
+        remedy=f"Give --task.ignore {IGNORED_VALUE} if it is no class, else a value that no mask has, such as 65535.",
+    )
 
 
 def _masked_side(side: MaskSide, scans: Sequence[_Scan], labels: tuple[str, ...], config: MaskTask) -> MaskedImages:
@@ -173,13 +191,14 @@ def _masked_side(side: MaskSide, scans: Sequence[_Scan], labels: tuple[str, ...]
     kept = [number for number, scan in enumerate(scans) if scan.reason is None]
     bad = [Skipped("", names[number], scan.reason) for number, scan in enumerate(scans) if scan.reason is not None]
     skipped = (*side.skipped, *bad)
-    check_bad_share(side.what, len(kept), skipped, config.max_bad_share)
+    told = [Skipped("", names[number] + scan.sizes, scan.reason) for number, scan in enumerate(scans) if scan.reason]
+    check_bad_share(side.what, len(kept), (*side.skipped, *told), config.max_bad_share)
     own = [scans[number].labels[scans[number].labels >= 0] for number in kept]
     pixels = np.zeros(len(labels) + 1, np.int64)  # the last one is IGNORED
     digest = hashlib.sha256()
     for number in kept:
         pixels[scans[number].labels] += scans[number].pixels
-        digest.update(f"{names[number]} {scans[number].labels.tolist()} {scans[number].pixels.tolist()}".encode())
+        digest.update(f"{names[number]}\0".encode() + scans[number].checksum)
     images = LabelledImages(
         store=side.store,
         rows=np.array(kept, np.int64),
@@ -191,7 +210,7 @@ def _masked_side(side: MaskSide, scans: Sequence[_Scan], labels: tuple[str, ...]
         fingerprint=fingerprint_of(side.store),
         skipped=skipped,
         class_names=side.class_names,
-        notes=(*side.notes, *_ignored_note(pixels)),
+        notes=(*side.notes, *_ignored_note(pixels), *_turned_note([scans[number].turned for number in kept])),
     )
     assert IGNORED == -1
     return MaskedImages(images, side.maps, pixels[:-1], int(pixels[-1]), digest.hexdigest())
@@ -201,3 +220,9 @@ def _ignored_note(pixels: Int64[np.ndarray, " classes_plus_1"]) -> list[str]:
     """Say how many pixels have no class, if some have none."""
     share = pixels[-1] / max(1, pixels.sum())
     return [f"{share:.1%} of the pixels are ignored"] if pixels[-1] else []
+
+
+def _turned_note(turned: Sequence[bool]) -> list[str]:
+    """Say how many images are stored otherwise than upright, if some are."""
+    stored = counted(sum(turned), "image is", "images are")
+    return [f"{stored} turned upright by EXIF; the masks must show them upright"] if any(turned) else []

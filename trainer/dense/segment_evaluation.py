@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -25,8 +24,9 @@ from trainer.dense.label_maps import LabelMap
 from trainer.dense.masks import MaskedImages
 from trainer.dense.segment_scores import SegmentScores, count_pixels, joined
 from trainer.dense.segment_views import Windows, sliding, squashed
-from trainer.dense.segmenter import SegmentObjective, to_pixels
+from trainer.dense.segmenter import LOGITS_AT_ONCE, SegmentObjective, to_pixels
 from trainer.distributed import Rank, gather, raise_alike
+from trainer.model.objective import evaluating
 from vocab.errors import InputError
 
 View = Literal["squash", "slide"]
@@ -118,18 +118,6 @@ def _put_together(
     return SegmentEvaluation(scores, numbers[order], [each for _, each in bad])
 
 
-@contextmanager
-def evaluating(objective: SegmentObjective) -> Iterator[None]:
-    """Put a model into evaluation for the context, without gradients."""
-    was_training = objective.training
-    objective.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        objective.train(was_training)
-
-
 def _loaded(
     data: MaskedImages, own: Int64[np.ndarray, " own"], read: Read, transform: SegmentTransform
 ) -> Iterator[tuple[int, tuple[Image.Image, LabelMap] | Skipped]]:
@@ -204,5 +192,29 @@ def _merged(
             whole[place] += to_pixels(own[None], (size, size), align_corners=align_corners)
             weight[place] += 1
         whole /= weight
-    labels: Tensor = to_pixels(whole, windows.original, align_corners=align_corners)[0].argmax(0)
-    return labels
+    return highest(whole[0], windows.original, align_corners=align_corners)
+
+
+def highest(
+    logits: Float32[Tensor, "classes _ _"], size: tuple[int, int], *, align_corners: bool
+) -> Int64[Tensor, "rows columns"]:
+    """Predict the class of each pixel of an image by logits on another grid, a band of its rows at a time.
+
+    Equals `to_pixels(logits[None], size)[0].argmax(0)`, which holds the logits of all pixels of the image.
+    """
+    (classes, count, across), (rows, columns) = logits.shape, size
+    at_once = max(1, LOGITS_AT_ONCE // (classes * max(across, columns)))
+    sources = (np.arange(rows) + 0.5) * count / rows - 0.5
+    if align_corners:
+        sources = np.linspace(0, count - 1, rows)
+    sources = sources.clip(0, count - 1)
+    above = torch.from_numpy(sources.astype(np.int64)).to(logits.device)
+    below = (above + 1).clamp(max=count - 1)
+    parts = torch.from_numpy((sources % 1).astype(np.float32)).to(logits.device)
+    bands = []
+    for first in range(0, rows, at_once):
+        some = slice(first, first + at_once)
+        band = torch.lerp(logits[:, above[some]], logits[:, below[some]], parts[some, None])
+        fitted = to_pixels(band[None], (band.shape[1], columns), align_corners=align_corners)
+        bands.append(fitted[0].argmax(0))
+    return torch.cat(bands)

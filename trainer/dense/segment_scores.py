@@ -1,4 +1,4 @@
-"""Measures of segmentation, from the pixels of each class that an image has, was given, and was rightly given.
+"""Measures of segmentation, from the true, the predicted and the rightly predicted pixels of each class in an image.
 
     IoU of a class                 right / (true + given - right), over the pixels of all images
     mIoU                           its mean over classes that occur in truth or prediction

@@ -1,7 +1,8 @@
 """First weights of linear heads from the pre-trained classifier: Transfer Init for segmentation.
 
-The pre-trained classifier reads pooled features; patches go through the same norm, and a model that averages them was
-trained to have the mean of their logits mean something. So a class's row scores a patch as it scores an image.
+The pre-trained classifier reads pooled features; here its rows read each patch, behind the same norm. In a model that
+averages its patches the mean of their logits is that of the image where the norm stands before the pooling, as in Swin,
+and near it where the pooled mean is normed, as in ViT and ConvNeXt. Rows of a class-token model never read a patch.
 As for images, the logits are centred and scaled on training images (`trainer/transfer/transfer_init.py:scale_head`):
 here on the patches whose pixels are mostly of one class.
 """
@@ -16,16 +17,18 @@ from torch import Tensor
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.heads import LinearHeads
+from trainer.dense.maps import require_pooled_map
 from trainer.dense.masks import MaskedImages
-from trainer.dense.segment_evaluation import SegmentTransform, evaluating, load_pair, windows_of
+from trainer.dense.segment_evaluation import SegmentTransform, load_pair, windows_of
 from trainer.dense.segmenter import SegmentObjective
 from trainer.distributed import Rank, exact_device
+from trainer.model.objective import evaluating
 from trainer.probe.linear import Head
 from trainer.transfer.transfer_init import scale_head
 from vocab.errors import InputError
 
-MOST_IMAGES = 200
-"""training images whose patches say where logits lie"""
+MOST_IMAGES, MOST_PATCHES = 200, 20_000
+"""training images, and patches of all of them, that say where logits lie"""
 PURE_SHARE = 0.5
 """share of a patch's pixels, at least, that are of its class"""
 VARIANCE_FLOOR = 1e-12
@@ -36,8 +39,9 @@ def start_heads(
 ) -> None:
     """Give linear heads a classifier of features, scaled on training images; the same on all ranks.
 
-    Raises InputError if none of these images has a patch of a class.
+    Raises InputError if it cannot read the last map, and if none of these images has a patch of a class.
     """
+    require_pooled_map(objective.backbone_maps, head.weight.shape[1], remedy="Use --init random.")
     features, classes = patches_of(objective, data, rank, transform=transform)
     patches = LabelledImages(
         store=data.images.store,
@@ -83,6 +87,8 @@ def patches_of(
                 (found,) = objective.maps(pixels)
             own = classes_of_patches(labels, rows=found.shape[2], columns=found.shape[3])
             known = np.flatnonzero(own.ravel() >= 0)
+            kept = min(MOST_PATCHES // count, len(known))
+            known = known[np.arange(kept) * len(known) // max(1, kept)]
             features.append(found[0].flatten(1).T[torch.from_numpy(known).to(rank.device)].float())
             classes.append(own.ravel()[known])
     total = np.concatenate(classes) if classes else np.zeros(0, np.int64)

@@ -21,6 +21,8 @@ from trainer.dense.label_maps import IGNORED, LabelMap
 
 TRIES = 10
 """crops that are drawn of an image at most"""
+LONGEST = 4
+"""longer side of a scaled image under sliding windows over the side of a window, at most"""
 SCALE, FLIP, PLACES = 0, 1, 2
 CROP_DRAWS = PLACES + 2 * TRIES
 """random numbers of a crop: its scale, whether it is mirrored, and two for each try at its place"""
@@ -101,9 +103,12 @@ def squashed(image: Image.Image, *, size: int) -> Windows:
 
 
 def sliding(image: Image.Image, *, size: int, stride: float) -> Windows:
-    """Cut an image into windows, `stride` of their side apart; the last ones end with the image."""
+    """Cut an image into windows, `stride` of their side apart; the last ones end with the image.
+
+    An image whose sides differ by more than a factor of `LONGEST` is squashed to that.
+    """
     factor = size / min(image.size)
-    columns, rows = (max(size, round(side * factor)) for side in image.size)
+    columns, rows = (min(LONGEST * size, max(size, round(side * factor))) for side in image.size)
     scaled = np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR))
     step = max(1, round(size * stride))
     corners = [(top, left) for top in starts(rows, size, step) for left in starts(columns, size, step)]

@@ -34,6 +34,12 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
+    def no_weight_decay(self) -> set[str]:
+        """Names, or patterns of names, that timm exempts from weight decay in the backbone."""
+        model: Any = self.backbone.model
+        spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+        return {f"backbone.model.{name}" for name in spared}
+
 
 class SegmentObjective(StepObjective):
     """Feature maps of a backbone, and one or more heads on them."""
@@ -102,7 +108,7 @@ class SegmentObjective(StepObjective):
 
     @property
     def backbone_maps(self) -> FeatureMaps:
-        """Model of timm below the head."""
+        """Feature maps below the head."""
         return self._parts()[0]
 
     def _parts(self) -> tuple[FeatureMaps, Any]:

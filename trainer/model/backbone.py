@@ -273,11 +273,14 @@ def _check_name(name: str) -> None:
             wanted="the name of an architecture, without tag or source",
             remedy=f"Give --model {near[0] if near else 'vit_base_patch16_224'}, and the weights as --init.",
         )
+    # Names of timm begin with the family: vit_base_patch16_224, convnext_tiny, resnet50.
+    family = re.match("[a-z]*", bare)[0]  # type: ignore[index]  # matches every text
+    pattern = f"'{family}*'" if family and timm.list_models(f"{family}*") else ""
     raise InputError(
         "--model",
         found=name,
         wanted="an architecture of timm",
-        remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
+        remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models({pattern}) has them all.",
     )
 
 

@@ -6,7 +6,8 @@ takes them a chunk at a time (`loss/classifier.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
@@ -44,6 +45,18 @@ class StepObjective(nn.Module):
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
         """Loss of a batch; `progress`: share of training done, 0 to 1."""
         raise NotImplementedError
+
+
+@contextmanager
+def evaluating(objective: StepObjective) -> Iterator[None]:
+    """Put a model into evaluation for the context, without gradients."""
+    was_training = objective.training
+    objective.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        objective.train(was_training)
 
 
 class Objective(StepObjective):

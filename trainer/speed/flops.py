@@ -17,8 +17,13 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.model.per_image import seeds_of, set_patch_share
+from vocab.pages.text import counted
 
 TRAINING_OVER_FORWARD = 3
+COST_RATE = 4e14
+"""operations per second by which a run's cost is stated: about 40 % of the peak of an H100"""
+LEAST_HOURS = 0.01
+"""hours from which a cost is stated"""
 
 
 def image_flops(build: Callable[[], nn.Module]) -> Callable[[int, float], int]:
@@ -51,3 +56,21 @@ def forward_flops(model: nn.Module, *, size: int) -> int:
         # Detached: torch's counter follows gradients of weights that are handed to modules, as CaiT's class token is.
         functional_call(model, weights, torch.empty(2, 3, size, size, device=meta))
     return int(counter.get_total_flops()) // 2
+
+
+def cost(operations: int, *, steps: int, batch: int) -> str:
+    """Say what a run will cost. `operations`: of one training image.
+
+    >>> cost(350 * 10**9, steps=40_420, batch=16)
+    '40,420 steps of 16 images: 0.35 TFLOP an image, 226 PFLOP in all, 0.16 hours at 400 TFLOP/s'
+    >>> cost(10**7, steps=32, batch=16)
+    '32 steps of 16 images'
+    """
+    total = operations * steps * batch
+    run, hours = f"{counted(steps, 'step')} of {counted(batch, 'image')}", total / COST_RATE / 3600
+    if hours < LEAST_HOURS:
+        return run
+    return (
+        f"{run}: {operations / 1e12:.3g} TFLOP an image, {total / 1e15:.3g} PFLOP in all, {hours:.2g} hours at "
+        f"{COST_RATE / 1e12:g} TFLOP/s"
+    )

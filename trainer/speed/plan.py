@@ -22,6 +22,7 @@ from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
 from trainer.speed.memory import Memory, memory
 from trainer.speed.peak import TERA, card_of
+from trainer.step.statistics import BatchStatistics
 from trainer.verb_config import PlanConfig
 from vocab.errors import InputError
 from vocab.pages.text import counted
@@ -82,6 +83,8 @@ def reckon(config: PlanConfig) -> Costs:
     model = on_meta(run.model, classes=classes, image_size=run.data.image_size, one_size=run.data.one_size)
     groups_of(model, run.optim)  # for its errors
     taken = steps_of(run, model, world=config.gpus)
+    fewest = min(shape.batch for shape, _ in taken)
+    BatchStatistics(model).check(fewest // (config.gpus * run.optim.accumulate))
     kinds = sorted({(shape.size, share) for shape, share in taken})
     work = {(size, share): training_flops(model, size=size, share=share) for size, share in kinds}
     flops = sum(steps * shape.batch * work[shape.size, share] for (shape, share), steps in taken.items())

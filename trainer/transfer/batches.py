@@ -68,6 +68,12 @@ class EpochPlan:
         """Count the epochs that are over after a step."""
         return min(step * self.batch // self.images, self.epochs)
 
+    def evaluation_due(self, step: int, *, every: int) -> bool:
+        """Tell whether a step ended an epoch that an evaluation follows: one in `every`, or none with 0."""
+        if every == 0 or step == 0:
+            return False
+        return self.epochs_after(step) // every > self.epochs_after(step - 1) // every
+
     def at(self, step: int, rank: Rank) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " own"]]:
         """Choose the images of a rank in batch `step`, counted from 1, and the epoch of each."""
         own = self.batch // rank.world

@@ -18,7 +18,7 @@ from typing import Any
 from trainer.records.classes import ClassScores
 from trainer.records.record import score_text
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult
-from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.transfer_init import BELOW_ALPHA, NO_SYNSET, ClassMatch
 from vocab import wordnet
 from vocab.pages.tables import csv_table, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
@@ -65,9 +65,16 @@ def no_match_note(matches: Sequence[ClassMatch]) -> list[str]:
     """Write a note where Transfer Init was asked for and no class of the task gets a pre-trained row."""
     if not matches or any(match.matches for match in matches):
         return []
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(match.reason for match in matches).items())
+    counts = Counter(match.reason for match in matches)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     none = counted(len(matches), "class starts", "classes start")
-    return [f"Transfer Init found no pre-trained row, and {none} at random ({reasons}): --task.class-names gives names"]
+    remedies = {
+        NO_SYNSET: "--task.class-names gives names",
+        BELOW_ALPHA: "a lower --alpha takes rows of less similar synsets, or pre-train with a vocabulary that has "
+        "these classes",
+    }
+    remedy = "; ".join(text for reason, text in remedies.items() if counts[reason])
+    return [f"Transfer Init found no pre-trained row, and {none} at random ({reasons}): {remedy}"]
 
 
 def match_page(matches: Sequence[ClassMatch], *, alpha: float) -> str:

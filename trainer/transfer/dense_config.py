@@ -74,19 +74,19 @@ class MaskTask(Decode):
     class_names: Location | None = None
     """names of the classes, where masks have numbers alone: a .txt or .json list in the order of the classes, or a
     .json, .csv or .tsv of number and name"""
-    ignore: tuple[Annotated[int, Bounds(0, 65_535)], ...] = (255,)
-    """values in a mask that are no class: such pixels are neither trained on nor scored"""
+    ignore: tuple[Annotated[int, Bounds(0, 65_535)], ...] = ()
+    """values in a mask that are no class: such pixels are neither trained on nor scored (default: 255)"""
     zero: Literal["auto", "class", "ignored"] = "auto"
     """value 0 in a mask
 
-    auto: a class, but in ADE20K's folders
+    auto: a class, but in folders of the name ADE20K or ADEChallengeData2016
     class: the first class
     ignored: no class, and every other value is one less"""
     train_list: Path | None = None
     """text file of the images to train on, by name without suffix, as Pascal VOC's ImageSets/Segmentation/train.txt
     (default: all images in the folder)"""
     test_list: Path | None = None
-    """the same of the images to test on"""
+    """text file of the images to test on, in the same form"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for images or masks that are not on this machine."""
@@ -178,17 +178,35 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
             wanted = "last, last4 or another number of blocks, or the number of a block such as -2"
             remedy = "--help lists the forms."
             self.require("blocks", BLOCKS.fullmatch(choice) is not None, repr(choice), wanted, remedy=remedy)
-        of_deeplab = ("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing")
+        of_deeplab = (
+            *("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing"),
+            *("head_width", "clip_norm"),
+        )
+        of_heads = ("learning_rates", "holdout")
+        of_training = (
+            *("blocks", "epochs", "percent", "init", "scale", "flip", "max_class_share", "dropout", "eval_every"),
+            *("warmup_steps", "weight_decay", "ema_momentum"),
+        )
         others = {
             "linear": of_deeplab,
-            "deeplab": ("learning_rates",),
-            "zero-shot": (*of_deeplab, "learning_rates", "blocks", "epochs", "percent", "init"),
+            "deeplab": of_heads,
+            "zero-shot": (*of_deeplab, *of_heads, *of_training),
         }
+        instead = {("linear", "peak_lr"): "learning_rates", ("deeplab", "learning_rates"): "peak_lr"}
         unset = {each.name: each.default for each in fields(self)}
         for name in others[self.head]:
             value = getattr(self, name)
             wanted = f"no {self.option(name)} with --head {self.head}"
-            self.require(name, value == unset[name], f"{value}", wanted, remedy="Leave it out.")
+            other = instead.get((self.head, name))
+            remedy = f"Give {self.option(other)} in its place." if other else "Leave it out."
+            self.require(name, value == unset[name], f"{value}", wanted, remedy=remedy)
+        self.require(
+            "optimiser",
+            self.optimiser == "adamw",
+            self.optimiser,
+            "adamw for segmentation",
+            remedy="Leave --optimiser out.",
+        )
         self.require(
             "blocks",
             len(self.blocks) < 2 or self.head == "linear",

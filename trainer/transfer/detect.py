@@ -47,6 +47,7 @@ from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
+from trainer.speed.flops import cost
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import training_of
@@ -59,7 +60,7 @@ from trainer.transfer.tasks.files import content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import counted, tell
+from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
@@ -128,7 +129,7 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneO
     optim = config.optim(steps=inputs.plan.steps)
     operations = detection_flops(objective.detector, sizes_of(config), size=config.image_size)
     if rank.is_main:
-        tell(f"{cost_of(config, inputs, operations)}\n")
+        tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
     results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
@@ -270,15 +271,6 @@ def check_strides(detector: Detector, *, size: int) -> None:
 def sizes_of(config: DetectConfig) -> HeadSizes:
     """Sizes of the parts above the backbone."""
     return HeadSizes(config.head_width, config.head_convolutions, config.proposals, config.boxes)
-
-
-def cost_of(config: DetectConfig, inputs: DetectInputs, operations: int) -> str:
-    """Say how much work a run is, for the choice of a machine. `operations`: of a training image."""
-    plan, an_image = inputs.plan, operations / 1e12
-    total = an_image * plan.steps * plan.batch / 1000
-    steps = f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}"
-    hours = total / (0.4 * 3600)
-    return f"{steps}: {an_image:.3g} TFLOP an image, {total:.3g} PFLOP in all, {hours:.2g} hours at 400 TFLOP/s"
 
 
 def scales_of(objective: DetectObjective, optim: OptimConfig) -> dict[str, float]:

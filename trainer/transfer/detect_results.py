@@ -108,10 +108,7 @@ class DetectResults:
 
     def is_due(self, step: int) -> bool:
         """Tell whether a step ended an epoch that an evaluation follows."""
-        every, plan = self.config.eval_every, self.inputs.plan
-        if every == 0 or step == 0:
-            return False
-        return plan.epochs_after(step) // every > plan.epochs_after(step - 1) // every
+        return self.inputs.plan.evaluation_due(step, every=self.config.eval_every)
 
     def evaluate(self, step: int) -> Evaluated | None:
         """Score the weights as they are on the test images; None on ranks other than the main one."""

@@ -43,7 +43,7 @@ from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import TRAINING_OVER_FORWARD
+from trainer.speed.flops import TRAINING_OVER_FORWARD, cost
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of
@@ -57,15 +57,13 @@ from trainer.transfer.tasks.files import FileStore, content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import counted, tell
+from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
 SEGMENTATION = RunKind("a segmentation run", frozenset({"model", "task", "head", "slide_stride", "checkpoint_every"}))
 FEWEST_TO_HOLD_OUT = 20
 """training images below which none are held out, and no setting is chosen"""
-COST_RATE = 1e14
-"""operations per second by which a run's cost is stated"""
 MIDDLE_RATE = 1e-3
 """learning rate that is taken where there are too few images to choose one by"""
 
@@ -130,7 +128,8 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> Finetu
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=transform.plain.bfloat16)
     if rank.is_main:
-        tell(f"{cost(inputs.plan, operations_of(training, size=config.image_size))}\n")
+        operations = operations_of(training, size=config.image_size)
+        tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     results = SegmentResults(config, rank, inputs, matches, training, transform)
     job = job_of(config, inputs, resume, step, results, fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
@@ -366,19 +365,6 @@ def read_of(data: MaskedImages) -> Read:
     """Return the function that reads the files of a data set."""
     assert isinstance(data.images.store, FileStore)
     return data.images.store.read
-
-
-def cost(plan: EpochPlan, operations: int) -> str:
-    """Say what a run will cost. `operations`: of one training image.
-
-    >>> cost(EpochPlan(images=20_210, batch=16, epochs=32, seed=0, image_size=512), 350 * 10**9)
-    '40,420 steps of 16 images, 0.35 TFLOP an image: 0.6 hours at 100 TFLOP/s'
-    """
-    hours = plan.steps * plan.batch * operations / COST_RATE / 3600
-    return (
-        f"{counted(plan.steps, 'step')} of {counted(plan.batch, 'image')}, {operations / 1e12:.3g} TFLOP an image: "
-        f"{hours:.2g} hours at {COST_RATE / 1e12:g} TFLOP/s"
-    )
 
 
 def operations_of(training: Training[SegmentObjective], *, size: int) -> int:

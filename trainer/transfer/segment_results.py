@@ -25,7 +25,6 @@ from trainer.dense.segment_evaluation import (
     SegmentTransform,
     View,
     evaluate,
-    evaluating,
     load_pair,
     predictions,
     windows_of,
@@ -34,6 +33,7 @@ from trainer.dense.segment_scores import SegmentScores
 from trainer.dense.segmenter import SegmentObjective
 from trainer.distributed import Rank, on_main
 from trainer.job import Evaluated
+from trainer.model.objective import evaluating
 from trainer.records.classes import ClassScores
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
@@ -102,10 +102,7 @@ class SegmentResults:
 
     def is_due(self, step: int) -> bool:
         """Tell whether a step ended an epoch that an evaluation follows."""
-        every, plan = self.config.eval_every, self.inputs.plan
-        if every == 0 or step == 0:
-            return False
-        return plan.epochs_after(step) // every > plan.epochs_after(step - 1) // every
+        return self.inputs.plan.evaluation_due(step, every=self.config.eval_every)
 
     @property
     def main_view(self) -> View:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from trainer.dense.heads import put_classifier
 from trainer.dense.label_maps import IGNORED, LabelMap, LabelMaps
-from trainer.dense.maps import FeatureMaps, read_own_values
+from trainer.dense.maps import FeatureMaps, read_own_values, require_pooled_map
 from trainer.dense.masks import MaskedImages, open_test_masks
 from trainer.dense.segment_evaluation import SegmentEvaluation, SegmentTransform, evaluate
 from trainer.dense.segment_scores import TRUE, SegmentScores
@@ -70,8 +70,8 @@ class SelectedMaps:
     numbers: Int64[np.ndarray, " classes"]
     """new number of each class; `IGNORED` for one that is left out"""
 
-    def read(self, image: int) -> LabelMap:
-        labels = self.maps.read(image)
+    def read(self, image: int, *, size: tuple[int, int] | None = None) -> LabelMap:
+        labels = self.maps.read(image, size=size)
         # The last entry is for pixels that are ignored already.
         renumbered: LabelMap = np.append(self.numbers, IGNORED).astype(np.int16)[labels]
         return renumbered
@@ -127,7 +127,7 @@ def segment_zero_shot(config: SegmentConfig, rank: Rank, transform: SegmentTrans
     own_values = read_own_values(pretrained.model)
     seen = pretrained.preprocessing
     backbone = FeatureMaps(pretrained.model, size=config.image_size)
-    _check_width(backbone, head, pretrained)
+    require_pooled_map(backbone, head.weight.shape[1], remedy="Train a head: --head linear.")
     objective = SegmentObjective(
         backbone,
         RowsHead(head),
@@ -162,17 +162,6 @@ def rows_of(pretrained: Pretrained, matches: list[ClassMatch]) -> Head:
         without.weight.copy_(pretrained.classifier.weight)
         without.bias.copy_(pretrained.classifier.bias - prior.to(pretrained.classifier.bias.device))
     return transfer_head(without, vocabulary, matches, seed=0)
-
-
-def _check_width(backbone: FeatureMaps, head: Head, pretrained: Pretrained) -> None:
-    channels, wanted = backbone.specs[0].channels, head.weight.shape[1]
-    if channels != wanted:
-        raise InputError(
-            pretrained.source,
-            found=f"a last map of {channels} channels below a classifier of {wanted} features",
-            wanted="a classifier that reads the pooled last map",
-            remedy="Train a head: --head linear.",
-        )
 
 
 def _record(

@@ -16,7 +16,7 @@ import timm
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.model.backbone import REFUSALS, classifier_name, timm_arguments
+from trainer.model.backbone import REFUSALS, classifier_name, is_sized, timm_arguments
 from trainer.weights.native import first_line
 from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError
@@ -126,7 +126,7 @@ def grid_of(positions: Tensor) -> str:
 def _classifier_line(weights: SourceWeights, *, keep: bool) -> str:
     if keep and weights.vocabulary is not None:
         return f"  classifier kept: {counted(len(weights.vocabulary), 'class', 'classes')} of the same vocabulary"
-    return "  classifier new: the weights have none of this vocabulary"
+    return "  classifier new: the weights have no classifier for the classes of this vocabulary"
 
 
 def _refusal(error: BaseException) -> str:
@@ -149,8 +149,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _mismatch(weights: SourceWeights, config: ModelConfig, found: str) -> MismatchError:
-    of = f"weights of {weights.architecture}" if weights.architecture else "weights of an architecture not named"
-    remedy = "with the --patch-size, --embed-dim, --depth, --num-heads and --global-pool that they were made with."
+    of = f"weights of {weights.architecture}" if weights.architecture else "weights that name no architecture"
+    # Windows and patches have sizes; convolutional networks have none.
+    sizes = "--patch-size, --embed-dim, --depth, --num-heads and " * is_sized(weights.architecture or config.model)
+    remedy = f"with the {sizes}--global-pool that they were made with."
     named = weights.architecture not in (None, config.model)
     return MismatchError(
         f"--init {weights.source}",

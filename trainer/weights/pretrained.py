@@ -33,7 +33,7 @@ from trainer.weights.run_model import (
     stored_config,
     vocabulary_of,
 )
-from trainer.weights.sources import refuse_pickles
+from trainer.weights.sources import refuse_file, refuse_pickles
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
 from vocab.store.field_types import is_of
@@ -158,10 +158,11 @@ Parts = tuple[nn.Module, Vocabulary | None, Preprocessing, str, Mapping[str, Any
 
 
 def _parts_of(location: Path, source: str) -> Parts:
+    refuse_file(location, wanted=WANTED_MODEL)
     if not location.is_dir():
         raise InputError(
             location,
-            found="a file" if location.exists() else "no such folder",
+            found="no such folder",
             wanted=WANTED_MODEL,
             remedy="Check the path of the model, or its name.",
         )

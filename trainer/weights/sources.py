@@ -141,6 +141,20 @@ def refuse_pickles(folder: Path) -> None:
         raise _pickle(others[0])
 
 
+def refuse_file(path: Path, *, wanted: str) -> None:
+    """Raise InputError for a file of weights in place of the model that a verb reads, and say how to come by one."""
+    if not path.is_file():
+        return
+    if path.name.endswith(PICKLE_SUFFIXES) or _is_pickle(path):
+        raise _pickle(path)
+    remedy = (
+        f"Give the file to pretrain as --init; here name a folder that has it as {WEIGHTS} beside timm's {CONFIG}."
+        if path.name.endswith(SUFFIX)
+        else "Check the path of the model, or its name."
+    )
+    raise InputError(path, found="a file", wanted=wanted, remedy=remedy)
+
+
 def _is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4).startswith(PICKLE_STARTS)

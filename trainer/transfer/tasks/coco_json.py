@@ -105,15 +105,21 @@ def images_of(path: Path, content: Mapping[str, Any], folder: str) -> tuple[list
         identity = _new_id(path, what, entry, positions)
         if "file_name" not in entry and "coco_url" in entry:
             entry = {**entry, "file_name": _of_address(path, what, entry, folder)}
-        name = _text(path, what, entry, "file_name")
-        plain = os.path.normpath(name)
-        if plain.startswith(("/", "../")) or plain in (".", ".."):
-            raise refused(path, f"file_name {name!r} in {what}", "a name below the image folder", "Correct it.")
-        if (other := paths.setdefault(plain, identity)) != identity:
+        name = file_name_of(path, what, entry, "the image folder")
+        if (other := paths.setdefault(name, identity)) != identity:
             found = f"file_name {name!r} in images {other!r} and {identity!r}"
             raise refused(path, found, "an image for each", "Leave one out, with its annotations moved to the other.")
         positions[identity] = len(positions)
     return list(paths), positions
+
+
+def file_name_of(path: Path, what: str, entry: Mapping[str, Any], folder: str) -> str:
+    """Read the file_name of an entry, in its plain form. Raises InputError for one that leaves its folder."""
+    name = _text(path, what, entry, "file_name")
+    plain = os.path.normpath(name)
+    if plain.startswith(("/", "../")) or plain in (".", ".."):
+        raise refused(path, f"file_name {name!r} in {what}", f"a name below {folder}", "Correct it.")
+    return plain
 
 
 def _of_address(path: Path, what: str, entry: Mapping[str, Any], folder: str) -> str:

@@ -178,9 +178,13 @@ def check_bad_share(
     skipped: Sequence[Skipped],
     max_bad_share: float,
     *,
-    remedy: str = "Check the data set, or raise --task.max-bad-share.",
+    remedy: str = "Check the data set",
+    option: str = "--task.max-bad-share",
 ) -> None:
-    """Raise InputError if no image is left or more than `max_bad_share` of them are bad; other files do not count."""
+    """Raise InputError if no image is left or more than `max_bad_share` of them are bad; other files do not count.
+
+    `remedy`: without a full stop; `option`: the one that gives `max_bad_share`.
+    """
     bad = _bad_images(skipped)
     total = images + len(bad)
     if images and len(bad) <= max_bad_share * total:
@@ -191,7 +195,8 @@ def check_bad_share(
         found=f"{images:,} of {total:,} images that can be used"
         + (f" ({account(skipped)}; for example {examples})" if skipped else ""),
         wanted=f"at least one, and at most {100 * max_bad_share:g}% of no use",
-        remedy=remedy,
+        # With no image left no share is large enough.
+        remedy=f"{remedy}, or raise {option}." if images else f"{remedy}.",
     )
 
 

@@ -58,7 +58,8 @@ def open_tars(
         len(keys),
         skipped,
         max_bad_share,
-        remedy=f"Give tars with a .cls beside each image, or raise {cache.prefix}max-bad-share.",
+        remedy="Give tars with a .cls beside each image",
+        option=f"{cache.prefix}max-bad-share",
     )
     numbers = np.concatenate([np.array(tar.classes, np.int64) for tar in tars])
     store = TarStore(
