@@ -225,7 +225,9 @@ def check_training(totals: Counter[str], skipped: Sequence[Skipped], last: bool,
         "--task.train",
         found=f"{bad:,} bad images of {seen:,}{example}",
         wanted=f"at most {100 * most:g}%",
-        remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names them.",
+        remedy="Mend them or leave them out"
+        + (", or raise --task.max-bad-share" if bad < seen else "")
+        + ". bad_samples.jsonl names them.",
     )
 
 
