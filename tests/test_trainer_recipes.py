@@ -81,7 +81,7 @@ VALUES = {
     "steps=True": "--steps: found True; wanted a value of type int",
     "steps=7.0": "--steps: found 7.0; wanted a value of type int",
     "steps=-7": ".py, line 6: --steps: found -7; wanted more than 0",
-    "schedule='linear'": "--schedule: found 'linear'; wanted a value of type Literal['cosine', 'wsd']",
+    "schedule='linear'": "--schedule: found 'linear'; wanted a value of type Literal['cosine', 'wsd', 'step']",
     "), loss=LossConfig(asymmetric_focus=(1.0, 2.0, 3.0)": "wanted a value of type tuple[float, float]",
     "), data=DataConfig(images='a.tar'": "--images: found 'a.tar'; wanted a value of type tuple[str, ...]",
     "), data=DataConfig(cache='/tmp/cache'": "--cache: found '/tmp/cache'; wanted a value of type Path | None",

@@ -46,7 +46,7 @@ from trainer.transfer.tasks.coco_json import (
 from trainer.transfer.tasks.files import FileStore, look_up
 from trainer.transfer.tasks.opening import BETWEEN
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import shown
+from vocab.pages.text import counted, shown
 
 FORMS = "IMAGES::MASKS, two folders, or ANNOTATIONS.json::IMAGES of COCO's panoptic or instance annotations"
 VOC_FOLDER = "SegmentationClass"
@@ -82,7 +82,7 @@ class MaskSide:
         if len(self.labels or ()) > MOST_LABELS:
             raise InputError(
                 self.what,
-                found=f"{len(self.labels or ()):,} classes",
+                found=counted(len(self.labels or ()), "class", "classes"),
                 wanted=f"at most {MOST_LABELS:,}, which a label map can hold",
                 remedy="Give fewer names, or leave categories out.",
             )
