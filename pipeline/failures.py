@@ -70,7 +70,7 @@ DEATHS = (
     ),
     (
         r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed|"
-        r"EOFException occurred while reading the port number|"
+        r"EOFException occurred while reading the port number|Python daemon failed to launch worker|"
         # A worker that dies while Java shakes hands with it, sends it a task or reads its answer.
         r"(?:(?:EOF|Socket|AsynchronousClose|ClosedChannel)Exception\b[^\n]*|(?:Connection reset|Broken pipe)[^\n]*)"
         r"(?:\s+at (?:java|jdk|sun|scala|org\.apache\.spark\.security)[^\n]*)*"

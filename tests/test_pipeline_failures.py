@@ -49,6 +49,7 @@ DEATHS = {
     "java.io.IOException: Connection reset by peer\n\tat java.base/sun.nio.ch.IOUtil.read(IOUtil.java:1)\n"
     "\tat org.apache.spark.sql.execution.python.PythonArrowOutput.read(PythonArrowOutput.scala:1)": "a Python worker",
     "EOFException occurred while reading the port number from pyspark.daemon's stdout.": "a Python worker",
+    "java.lang.IllegalStateException: Python daemon failed to launch worker.": "a Python worker",
     'Lost task 0.0: java.io.IOException: Cannot run program "/no/python3": error=2, No such file': "Python on a worker",
     "Error from python worker: \n  Traceback:\n  ImportError: No module named 'pyspark'\nPYTHONPATH was:\n  /a.zip\n"
     "EOFException occurred while reading the port number from pyspark.daemon's stdout.": "Python on a worker",
