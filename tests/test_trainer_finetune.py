@@ -22,7 +22,7 @@ from trainer.transfer import finetune as story
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
-from trainer.transfer.finetune_results import few_steps
+from trainer.transfer.task_results import few_steps
 from trainer.transfer.tasks.opening import TaskData, open_task
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model

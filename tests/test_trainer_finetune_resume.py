@@ -206,7 +206,7 @@ def test_a_run_does_not_go_on_with_other_images(model: Path, tmp_path: Path, mon
         with pytest.raises(PowerCutError):
             finetune(config(model, task, tmp_path / "run"))
     (train / "cat" / "new.png").write_bytes(picture((30, 200, 30)))
-    with pytest.raises(MismatchError, match="of other weights to begin with, other images or other names of classes"):
+    with pytest.raises(MismatchError, match="of other weights to begin with, other images or names of classes"):
         finetune(config(model, task, tmp_path / "run"))
 
 
@@ -231,7 +231,7 @@ def test_a_run_goes_on_over_the_same_images_in_other_places(
         file = tmp_path / "elsewhere" / side / "cat" / "1.png"
         content = file.read_bytes()
         file.write_bytes(content[:-20] + bytes(20))
-        with pytest.raises(MismatchError, match="other images or other names of classes"):
+        with pytest.raises(MismatchError, match="other images or names of classes"):
             finetune(config(model, moved, tmp_path / "other"))
         file.write_bytes(content)
 

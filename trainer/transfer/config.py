@@ -284,14 +284,7 @@ class FinetuneConfig(
     def check(self, *, world: int) -> None:
         """Raise InputError for a batch that `world` processes cannot share out."""
         pairs = 2 if self.mixup > 0 or self.cutmix > 0 else 1
-        parts = world * self.accumulate * pairs
-        self.require(
-            "batch",
-            self.batch % parts == 0,
-            f"{self.batch}",
-            f"a multiple of {world} processes x {self.accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
-            remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
-        )
+        check_shares(self, self.batch, world=world, accumulate=self.accumulate, pairs=pairs)
         self.require(
             "device",
             pairs == 1 or self.device != "mps",
@@ -350,6 +343,18 @@ class TransferConfig(ModelChoice, FeatureOptions, Cache, Compute):
     """TOML file of the tasks, a path or a URI; docs/transfer.md says what it holds"""
     out: Path
     """folder of the results; the folder of a stopped suite continues that suite"""
+
+
+def check_shares(options: Options, batch: int, *, world: int, accumulate: int, pairs: int = 1) -> None:
+    """Raise InputError for a batch that processes and their parts cannot share out; `pairs`: 2 if images are mixed."""
+    parts = world * accumulate * pairs
+    options.require(
+        "batch",
+        batch % parts == 0,
+        f"{batch}",
+        f"a multiple of {world} processes x {accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
+        remedy=f"Choose {max(1, round(batch / parts)) * parts}, or another --accumulate.",
+    )
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt.

@@ -26,7 +26,15 @@ from trainer.options import (
     own_first,
     values_of,
 )
-from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, PEAK_OVER_FINAL, DecodeThreads, ModelChoice, TransferInit
+from trainer.transfer.config import (
+    CHANGEABLE,
+    EMA_MEMORIES,
+    PEAK_OVER_FINAL,
+    DecodeThreads,
+    ModelChoice,
+    TransferInit,
+    check_shares,
+)
 from vocab.store.files import local_path
 from vocab.store.locations import Location
 
@@ -241,14 +249,7 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
     def check(self, *, world: int) -> None:
         """Raise InputError for a batch that `world` processes cannot share out; the batch must be set."""
         assert self.batch is not None
-        parts = world * self.accumulate
-        self.require(
-            "batch",
-            self.batch % parts == 0,
-            f"{self.batch}",
-            f"a multiple of {world} processes x {self.accumulate} parts",
-            remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
-        )
+        check_shares(self, self.batch, world=world, accumulate=self.accumulate)
 
     def completed(self, *, steps: int) -> SegmentConfig:
         """Fill in the options that depend on the run's steps, after `for_head`."""

@@ -7,11 +7,7 @@ The loop is `Run.train` (`trainer/run.py`), the same as that of pre-training and
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import secrets
 from collections.abc import Generator
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -25,7 +21,6 @@ from trainer.config import OptimConfig
 from trainer.data.batch import Batch
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import Read
-from trainer.data.resolution import FixedResolution
 from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
 from trainer.dense.coco_tools import evaluator
@@ -36,8 +31,7 @@ from trainer.dense.maps import FeatureMaps, count_maps
 from trainer.dense.mask_rcnn import Detector, HeadSizes
 from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, Viewer, objects_in, view_of
 from trainer.dense.windows import use_windows
-from trainer.distributed import Rank, join_processes, on_main, set_up_torch
-from trainer.job import Job
+from trainer.distributed import Rank, on_main, set_up_torch
 from trainer.model.backbone import architecture_of, checkpoint_activations
 from trainer.model.objective import by_channel, scaled
 from trainer.model.per_image import set_drop_path
@@ -45,24 +39,29 @@ from trainer.optim.optimiser import lr_scales
 from trainer.probe.linear import Head
 from trainer.records import run_lock
 from trainer.records.record import Record
-from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
-from trainer.run import Run, stopped
+from trainer.records.run_directory import RunKind, stored_config
 from trainer.speed.flops import cost
-from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.class_tables import match_summary
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
-from trainer.transfer.finetune import FinetuneOutcome
+from trainer.transfer.task_training import (
+    TaskOutcome,
+    batches_taken,
+    carry_out,
+    find_start,
+    fingerprint_of,
+    job_of,
+    matches_of,
+    train_and_write,
+)
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
+from trainer.transfer.transfer_init import transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
-from vocab.errors import InputError, MismatchError
+from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
-from vocab.store.secrets import without_secrets
 
 DETECTION = RunKind("a detection run", frozenset({"model", "task", "recipe", "head_width", "checkpoint_every"}))
 STAGES = (4, 8, 16, 32)
@@ -76,11 +75,7 @@ def detect(config: DetectConfig) -> int:
     Raises a CatlipError before the first step for whatever can be known by then, MissingRequirementError without the
     extra `dense` among them.
     """
-    with join_processes(config.device) as rank:
-        outcome = detect_on(config, rank)
-        if rank.is_main:
-            tell(f"{outcome.summary}\n")
-        return outcome.status
+    return carry_out(config, detect_on)
 
 
 def detect_records(config: DetectConfig, rank: Rank, *, task: str) -> list[Record]:
@@ -88,13 +83,10 @@ def detect_records(config: DetectConfig, rank: Rank, *, task: str) -> list[Recor
 
     `task`: its name in the table. Ends the process with the status of a signal that stopped the run.
     """
-    outcome = detect_on(config, rank)
-    if outcome.status:
-        raise SystemExit(outcome.status)
-    return [replace(outcome.record, task=task)] if outcome.record is not None else []
+    return detect_on(config, rank).records(task)
 
 
-def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
+def detect_on(config: DetectConfig, rank: Rank) -> TaskOutcome:
     """Detect as `detect` does, on one rank; all must call it."""
     on_main(lambda: refuse_unwritable(config.out), rank)
     evaluator()  # before a training that ends with it
@@ -109,16 +101,17 @@ def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
         return _detect(config, inputs, rank)
 
 
-def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneOutcome:
-    fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
-    resume = on_main(lambda: find_start(config, fingerprint), rank)
-    matches: list[ClassMatch] = []
+def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutcome:
+    pretrained, train, test = inputs.pretrained, inputs.data.train, inputs.data.test
+    contents = content_of(train.images, test.images), content_of_objects(train, test)
+    fingerprint = on_main(lambda: fingerprint_of(inputs, *contents), rank)
+    changeable = CHANGEABLE_DETECT | PLACES_DETECT
+    resume = on_main(
+        lambda: find_start(config, fingerprint, kind=DETECTION, changeable=changeable, contents="images, objects"), rank
+    )
+    matches = matches_of(config, inputs, rank)
     head: Head | None = None
-    if config.init == "transfer":
-        pretrained = inputs.pretrained
-        matches = match_classes(inputs.data.task.class_names, pretrained.vocabulary, alpha=config.alpha)
-        if rank.is_main:
-            tell("".join(f"{line}\n" for line in match_summary(matches, alpha=config.alpha)))
+    if matches:
         # Before the backbone's maps take the place of the classifier.
         head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
     objective = build_objective(config, inputs).to(rank.device)
@@ -133,16 +126,11 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneO
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
     results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
-    job = job_of(config, inputs, resume, step, results, operations=operations, fingerprint=fingerprint)
-    run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
-    with run.open(resume):
-        status = run.train()
-        if status:
-            return FinetuneOutcome(status, None, stopped(run))
-        evaluated, weights = run.evaluate(), run.last_average()
-        if evaluated is None or weights is None:
-            return FinetuneOutcome(status, None, "")
-        return FinetuneOutcome(status, *results.write(weights, evaluated, run.progress))
+    made = training_batches(
+        config, inputs, rank, viewer=viewer, after=batches_taken(resume), decoding=results.transform.decoding
+    )
+    job = job_of(results, step, made, operations=lambda batch: len(batch) * operations, fingerprint=fingerprint)
+    return train_and_write(job, step, resume, results)
 
 
 def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
@@ -179,35 +167,6 @@ def open_task_of(config: DetectConfig) -> DetectData:
         percent=config.percent,
         seed=config.seed,
     )
-
-
-def fingerprint_of(inputs: DetectInputs) -> str:
-    """Take the sha256 of what a run learns from: first weights, images, objects, and names of classes."""
-    data = inputs.data
-    known = [
-        inputs.pretrained.fingerprint,
-        content_of(data.train.images, data.test.images),
-        content_of_objects(data.train, data.test),
-        *data.task.class_names,
-    ]
-    return hashlib.sha256("\0".join(known).encode()).hexdigest()
-
-
-def find_start(config: DetectConfig, fingerprint: str) -> ResumePoint:
-    """Find where an earlier start left off. Writes nothing.
-
-    Raises as `find_resume_point`, and MismatchError for a checkpoint of another model, other images or other objects.
-    """
-    resume = find_resume_point(config.out, config, DETECTION, changeable=CHANGEABLE_DETECT | PLACES_DETECT)
-    if resume.checkpoint is not None and resume.checkpoint.fingerprint != fingerprint:
-        raise MismatchError(
-            resume.checkpoint.path,
-            found="a checkpoint of other weights to begin with, other images, objects or names of classes",
-            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
-            f"{without_secrets(config.task.test)} as they are now",
-            remedy="Put them back as they were when the run was started, or choose another --out.",
-        )
-    return resume
 
 
 def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjective:
@@ -347,43 +306,3 @@ def training_batches(
             after=after,
             decoding=decoding,
         )
-
-
-def job_of(
-    config: DetectConfig,
-    inputs: DetectInputs,
-    resume: ResumePoint,
-    step: Step,
-    results: DetectResults,
-    *,
-    operations: int,
-    fingerprint: str,
-) -> Job:
-    plan, rank, data = inputs.plan, step.rank, inputs.data.train
-    # A run that went back to a checkpoint has taken more batches than steps.
-    taken = resume.state["data"]["batches"] if resume.state else 0
-    made = training_batches(
-        config, inputs, rank, viewer=results.viewer, after=taken, decoding=results.transform.decoding
-    )
-    return Job(
-        verb="detect",
-        config=config,
-        out=config.out,
-        optim=step.optim,
-        keeping=config,
-        fingerprint=fingerprint,
-        copied=("config.json",),
-        batches=contextlib.closing(made),
-        resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=lambda number, batch: len(batch) * operations,
-        peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
-        data_state=lambda positions: {"batches": positions[0].step},
-        sample_names=lambda _, images: [data.images.names[image] for image in images.tolist()],
-        account={"bad_samples": "bad", "truncated_samples": "truncated"},
-        check_account=results.check_training,
-        line=lambda number: {"epoch": plan.epochs_seen(number)},
-        write_start=results.write_start,
-        evaluation_due=results.is_due,
-        evaluate=results.evaluate,
-        show=results.show,
-    )

@@ -24,7 +24,7 @@ from trainer.options import (
     own_first,
     values_of,
 )
-from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice, TransferInit
+from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice, TransferInit, check_shares
 from vocab.store.locations import Location
 
 RecipeName = Literal["short", "catlip"]
@@ -182,14 +182,7 @@ class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIni
         """Raise InputError for a batch that `world` processes cannot share out, and for a jitter in the wrong order."""
         assert self.batch is not None
         assert self.jitter is not None
-        parts = world * self.accumulate
-        self.require(
-            "batch",
-            self.batch % parts == 0,
-            f"{self.batch}",
-            f"a multiple of {world} processes x {self.accumulate} parts",
-            remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
-        )
+        check_shares(self, self.batch, world=world, accumulate=self.accumulate)
         self.require(
             "optimiser",
             self.optimiser != "muon",

@@ -7,11 +7,8 @@ The loop is `Run.train` (`trainer/run.py`), the same as that of pre-training and
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import secrets
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Generator
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +16,10 @@ from jaxtyping import Float64
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.config import OptimConfig
+from trainer.data.batch import Batch
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import Read
-from trainer.data.resolution import FixedResolution
 from trainer.dense.batches import Sample, batches
 from trainer.dense.heads import DeepLabHead, LinearHeads, LinearSetting, blocks_of_choice
 from trainer.dense.label_maps import IGNORED
@@ -32,8 +29,7 @@ from trainer.dense.segment_evaluation import SegmentTransform, load_pair
 from trainer.dense.segment_start import start_heads
 from trainer.dense.segment_views import CROP_DRAWS, CropRule, random_crop
 from trainer.dense.segmenter import MASKS, SegmentObjective
-from trainer.distributed import Rank, join_processes, on_main, set_up_torch
-from trainer.job import Job
+from trainer.distributed import Rank, on_main, set_up_torch
 from trainer.model.backbone import checkpoint_activations, meta_copy, patch_of
 from trainer.model.objective import scaled
 from trainer.model.per_image import set_drop_path
@@ -41,25 +37,30 @@ from trainer.optim.optimiser import lr_scales
 from trainer.probe.linear import Head
 from trainer.records import run_lock
 from trainer.records.record import Record
-from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
-from trainer.run import Run, stopped
+from trainer.records.run_directory import RunKind, stored_config
 from trainer.speed.flops import TRAINING_OVER_FORWARD, cost
-from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.class_tables import match_summary
 from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
-from trainer.transfer.finetune import FinetuneOutcome
 from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import segment_zero_shot
+from trainer.transfer.task_training import (
+    TaskOutcome,
+    batches_taken,
+    carry_out,
+    find_start,
+    fingerprint_of,
+    job_of,
+    matches_of,
+    train_and_write,
+)
 from trainer.transfer.tasks.files import FileStore, content_of
-from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
+from trainer.transfer.transfer_init import ClassMatch, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
-from vocab.errors import InputError, MismatchError
+from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
-from vocab.store.secrets import without_secrets
 
 SEGMENTATION = RunKind("a segmentation run", frozenset({"model", "task", "head", "slide_stride", "checkpoint_every"}))
 FEWEST_TO_HOLD_OUT = 20
@@ -74,11 +75,7 @@ def segment(config: SegmentConfig) -> int:
     Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
     Raises a CatlipError before the first step for whatever can be known by then.
     """
-    with join_processes(config.device) as rank:
-        outcome = segment_on(config, rank)
-        if rank.is_main:
-            tell(f"{outcome.summary}\n")
-        return outcome.status
+    return carry_out(config, segment_on)
 
 
 def segment_records(config: SegmentConfig, rank: Rank, *, task: str) -> list[Record]:
@@ -86,13 +83,10 @@ def segment_records(config: SegmentConfig, rank: Rank, *, task: str) -> list[Rec
 
     `task`: its name in the table. Ends the process with the status of a signal that stopped the run.
     """
-    outcome = segment_on(config, rank)
-    if outcome.status:
-        raise SystemExit(outcome.status)
-    return [replace(outcome.record, task=task)] if outcome.record is not None else []
+    return segment_on(config, rank).records(task)
 
 
-def segment_on(config: SegmentConfig, rank: Rank) -> FinetuneOutcome:
+def segment_on(config: SegmentConfig, rank: Rank) -> TaskOutcome:
     """Segment as `segment` does, on one rank; all must call it."""
     config = config.for_head()
     config.check(world=rank.world)
@@ -100,7 +94,7 @@ def segment_on(config: SegmentConfig, rank: Rank) -> FinetuneOutcome:
     if config.head == "zero-shot":
         set_up_torch(config.threads, rank)
         record, summary = segment_zero_shot(config, rank, transform_of(config, rank))
-        return FinetuneOutcome(0, record, summary)
+        return TaskOutcome(0, record, summary)
     inputs = open_inputs(config, rank)
     config = config.completed(steps=inputs.plan.steps)
     if rank.is_main:
@@ -111,14 +105,17 @@ def segment_on(config: SegmentConfig, rank: Rank) -> FinetuneOutcome:
         return _segment(config, inputs, rank)
 
 
-def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> FinetuneOutcome:
-    fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
-    resume = on_main(lambda: find_start(config, fingerprint), rank)
-    matches: list[ClassMatch] = []
-    if config.init == "transfer":
-        matches = match_classes(inputs.data.task.class_names, inputs.pretrained.vocabulary, alpha=config.alpha)
-        if rank.is_main:
-            tell("".join(f"{line}\n" for line in match_summary(matches, alpha=config.alpha)))
+def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOutcome:
+    train, test = inputs.data.train, inputs.data.test
+    fingerprint = on_main(
+        lambda: fingerprint_of(inputs, content_of(train.images, test.images), train.fingerprint, test.fingerprint), rank
+    )
+    changeable = SEGMENT_CHANGEABLE | SEGMENT_PLACES
+    resume = on_main(
+        lambda: find_start(config, fingerprint, kind=SEGMENTATION, changeable=changeable, contents="images, masks"),
+        rank,
+    )
+    matches = matches_of(config, inputs, rank)
     transform, first = transform_of(config, rank), first_classifier(config, inputs, matches)
     objective = build_objective(config, inputs).to(rank.device)
     # The weights of a resumed run are those of its checkpoint.
@@ -127,20 +124,13 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> Finetu
     optim = config.optim(steps=inputs.plan.steps)
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=transform.plain.bfloat16)
+    operations = operations_of(training, size=config.image_size)
     if rank.is_main:
-        operations = operations_of(training, size=config.image_size)
         tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     results = SegmentResults(config, rank, inputs, matches, training, transform)
-    job = job_of(config, inputs, resume, step, results, fingerprint=fingerprint)
-    run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
-    with run.open(resume):
-        status = run.train()
-        if status:
-            return FinetuneOutcome(status, None, stopped(run))
-        evaluated, weights = run.evaluate(), run.last_average()
-        if evaluated is None or weights is None:
-            return FinetuneOutcome(status, None, "")
-        return FinetuneOutcome(status, *results.write(weights, evaluated, run.progress))
+    made = training_batches(config, inputs, rank, after=batches_taken(resume), decoding=transform.plain.decoding)
+    job = job_of(results, step, made, operations=lambda batch: len(batch) * operations, fingerprint=fingerprint)
+    return train_and_write(job, step, resume, results)
 
 
 def open_inputs(config: SegmentConfig, rank: Rank) -> SegmentInputs:
@@ -175,31 +165,6 @@ def hold_out(images: MaskedImages, *, share: float, seed: int) -> tuple[MaskedIm
     order = np.argsort(luck, kind="stable")
     count = max(1, round(share * len(images)))
     return images.select(np.sort(order[count:])), images.select(np.sort(order[:count]))
-
-
-def fingerprint_of(inputs: SegmentInputs) -> str:
-    """Take the sha256 of what a run learns from: first weights, images, masks, and names of classes."""
-    data = inputs.data
-    masks = (data.train.fingerprint, data.test.fingerprint)
-    known = [inputs.pretrained.fingerprint, content_of(data.train.images, data.test.images), *masks]
-    return hashlib.sha256("\0".join([*known, *data.task.class_names]).encode()).hexdigest()
-
-
-def find_start(config: SegmentConfig, fingerprint: str) -> ResumePoint:
-    """Find where an earlier start left off. Writes nothing.
-
-    Raises as `find_resume_point`, and MismatchError for a checkpoint of another model or other images.
-    """
-    resume = find_resume_point(config.out, config, SEGMENTATION, changeable=SEGMENT_CHANGEABLE | SEGMENT_PLACES)
-    if resume.checkpoint is not None and resume.checkpoint.fingerprint != fingerprint:
-        raise MismatchError(
-            resume.checkpoint.path,
-            found="a checkpoint of other weights to begin with, other images, masks or names of classes",
-            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
-            f"{without_secrets(config.task.test)} as they are now",
-            remedy="Put them back as they were when the run was started, or choose another --out.",
-        )
-    return resume
 
 
 def transform_of(config: SegmentConfig, rank: Rank) -> SegmentTransform:
@@ -312,52 +277,21 @@ def blank(size: int) -> Sample:
     return Sample(np.zeros((size, size, 3), np.uint8), by_image={MASKS: masks})
 
 
-def job_of(
-    config: SegmentConfig,
-    inputs: SegmentInputs,
-    resume: ResumePoint,
-    step: Step,
-    results: SegmentResults,
-    *,
-    fingerprint: str,
-) -> Job:
+def training_batches(
+    config: SegmentConfig, inputs: SegmentInputs, rank: Rank, *, after: int, decoding: Decoding
+) -> Generator[Batch, None, None]:
+    """Yield this rank's batches after the first `after`, without end. Close it to end its threads."""
     assert config.scale is not None
-    plan, train, rank, decoding = inputs.plan, inputs.train, step.rank, results.transform.plain.decoding
     rule = CropRule(config.image_size, config.scale, config.max_class_share, config.flip)
-    # A run that went back to a checkpoint has taken more batches than steps.
-    taken = resume.state["data"]["batches"] if resume.state else 0
-    operations = cache(partial(operations_of, step.training, size=config.image_size))
-    made = batches(
-        train.images,
-        plan,
+    return batches(
+        inputs.train.images,
+        inputs.plan,
         rank,
-        partial(sample_of, train, read_of(train), rule, decoding),
+        partial(sample_of, inputs.train, read_of(inputs.train), rule, decoding),
         blank=blank(config.image_size),
         count=CROP_DRAWS,
-        after=taken,
+        after=after,
         decoding=decoding,
-    )
-    return Job(
-        verb="segment",
-        config=config,
-        out=config.out,
-        optim=step.optim,
-        keeping=config,
-        fingerprint=fingerprint,
-        copied=("config.json",),
-        batches=contextlib.closing(made),
-        resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=lambda number, batch: len(batch) * operations(),
-        peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
-        data_state=lambda positions: {"batches": positions[0].step},
-        sample_names=lambda _, images: [train.images.names[image] for image in images.tolist()],
-        account={"bad_samples": "bad", "truncated_samples": "truncated"},
-        check_account=results.check_training,
-        line=lambda number: {"epoch": plan.epochs_seen(number)},
-        write_start=results.write_start,
-        evaluation_due=results.is_due,
-        evaluate=results.evaluate,
-        show=results.show,
     )
 
 

@@ -7,7 +7,6 @@ the end model.safetensors, results.json and results.md.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from trainer.checkpoints.safetensors_files import sealed_file
-from trainer.data.batch import Skipped
+from trainer.data.labelled_images import LabelledImages
 from trainer.dense.heads import LinearSetting
 from trainer.dense.masks import MaskedImages, SegmentationData
 from trainer.dense.pictures import Prediction, mask_prediction, shown_images
@@ -31,28 +30,19 @@ from trainer.dense.segment_evaluation import (
 )
 from trainer.dense.segment_scores import SegmentScores
 from trainer.dense.segmenter import SegmentObjective
-from trainer.distributed import Rank, on_main
+from trainer.distributed import on_main
 from trainer.job import Evaluated
 from trainer.model.objective import evaluating
 from trainer.records.classes import ClassScores
-from trainer.records.gallery import GalleryImage
-from trainer.records.journal import RunProgress
-from trainer.records.ledger import read_bad_samples
-from trainer.records.log import SCORE
-from trainer.records.page import finetune_page, write_page
-from trainer.records.record import INTERVAL, NOTES, Record, named_bad, score_text, write_results
-from trainer.step.training import Training
+from trainer.records.record import INTERVAL, score_text
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.dense_config import SegmentConfig
-from trainer.transfer.finetune_results import TABLE, check_training, few_steps, markdown, renewed
-from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.task_results import TaskResults, TaskScore, few_steps
+from trainer.transfer.tasks.opening import TaskData
 from trainer.weights.folder import WEIGHTS
 from trainer.weights.pretrained import Pretrained
 from vocab.pages.text import counted
-from vocab.store.files import write_file, write_whole
-from vocab.store.secrets import without_secrets
+from vocab.store.files import write_file
 
 VIEWS: tuple[View, ...] = ("slide", "squash")
 CHOICE_VIEW: View = "squash"
@@ -72,9 +62,19 @@ class SegmentInputs:
     settings: tuple[LinearSetting, ...]
     plan: EpochPlan
 
+    @property
+    def task(self) -> TaskData:
+        """Images of both sides, and names of their classes."""
+        return self.data.task
+
+    @property
+    def train_images(self) -> LabelledImages:
+        """Images that the run is trained on."""
+        return self.train.images
+
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenSetting:
     """An evaluation of the test images with the setting that held-out images chose."""
 
     head: int
@@ -88,21 +88,14 @@ class Chosen:
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentResults:
-    """Evaluations and results of one run; every rank has one, the main rank's writes."""
+class SegmentResults(TaskResults[SegmentConfig, SegmentInputs, SegmentObjective]):
+    """Evaluations and results of a segmentation run."""
 
-    config: SegmentConfig
-    """complete options"""
-    rank: Rank
-    inputs: SegmentInputs
-    matches: list[ClassMatch]
-    """matches of each class, for Transfer Init"""
-    training: Training[SegmentObjective]
+    VERB = "segment"
+    TITLE = "Segmentation"
+    LEARNT = "trained for segmentation"
+
     transform: SegmentTransform
-
-    def is_due(self, step: int) -> bool:
-        """Tell whether a step ended an epoch that an evaluation follows."""
-        return self.inputs.plan.evaluation_due(step, every=self.config.eval_every)
 
     @property
     def main_view(self) -> View:
@@ -121,69 +114,40 @@ class SegmentResults:
         head = on_main(lambda: _best(list(on_held_out.values())), self.rank)
         test = self.inputs.data.test
         found = evaluate(objective, test, self.rank, transform=self.transform, views=VIEWS, heads=[head])
-        if found is None:
-            return None
-        chosen = Chosen(head, on_held_out, found)
-        numbers, miou = self.numbers(chosen), chosen.scores(self.main_view).miou
-        epoch = self.inputs.plan.epochs_seen(step)
-        return Evaluated(
-            {"epoch": epoch, **{f"{SCORE}{name}": value for name, value in numbers.items()}},
-            chosen,
-            shown={"epoch": f"{epoch:g}", "miou": score_text("miou", miou)},
-        )
+        return None if found is None else self.evaluated(step, ChosenSetting(head, on_held_out, found))
 
-    def numbers(self, chosen: Chosen) -> dict[str, float | int]:
-        """Measures under the main view, and mIoU under both."""
-        return {
-            "images": len(chosen.test.images),
-            "bad_images": len(chosen.test.skipped),
-            **chosen.scores(self.main_view).numbers(self.inputs.data.train.pixels),
-            **{f"miou_{view}": chosen.scores(view).miou for view in VIEWS},
+    def score_of(self, result: ChosenSetting) -> TaskScore:
+        """Reduce an evaluation to its score: measures under the main view, and mIoU under both."""
+        scores, images, skipped = result.scores(self.main_view), len(result.test.images), result.test.skipped
+        numbers = {
+            "images": images,
+            "bad_images": len(skipped),
+            **scores.numbers(self.inputs.data.train.pixels),
+            **{f"miou_{view}": result.scores(view).miou for view in VIEWS},
         }
+        return TaskScore("miou", scores.miou, images, numbers, skipped)
 
-    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html and classes.csv; no pictures for the log.
-
-        Raises InputError if too many of the test images are bad.
-        """
-        chosen: Chosen = evaluated.result
-        images = len(chosen.test.images)
-        check_bad_share("--task.test", images, chosen.test.skipped, self.config.task.max_bad_share)
-        classes = self.classes_of(chosen)
-        content = finetune_page(
-            self.config.out,
-            {**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
-            model=self.inputs.pretrained.source,
-            classes=classes,
-            total_steps=self.inputs.plan.steps,
-            seconds=progress.seconds,
-            learnt="trained for segmentation",
-            pictures=self.pictures(chosen),
-        )
-        write_page(self.config.out, content, classes)
-        return []
-
-    def pictures(self, chosen: Chosen) -> list[Prediction]:
+    def pictures(self, result: ChosenSetting) -> list[Prediction]:
         """Show the best, the median and the worst test images."""
         test, names = self.inputs.data.test, self.inputs.data.task.class_names
-        by_image = chosen.scores(self.main_view).by_image
+        by_image = result.scores(self.main_view).by_image
         how = self.transform.plain.decoding
         made = []
         with evaluating(self.training.objective), test.images.store.open() as read:
             for title, position in shown_images(by_image):
-                image = int(chosen.test.images[position])
+                image = int(result.test.images[position])
                 picture, true = load_pair(
                     test, image, read, max_pixels=how.max_pixels, take_truncated=how.take_truncated
                 )
                 windows = windows_of(picture, self.main_view, self.transform)
                 (given,) = predictions(
-                    self.training.objective, windows, self.rank, heads=[chosen.head], transform=self.transform
+                    self.training.objective, windows, self.rank, heads=[result.head], transform=self.transform
                 )
                 title = f"{title}: mIoU {score_text('miou', float(by_image[position]))}"
                 made.append(mask_prediction(title, test.images.names[image], picture, true, given.cpu().numpy(), names))
         return made
 
-    def classes_of(self, chosen: Chosen) -> ClassScores:
+    def classes_of(self, result: ChosenSetting) -> ClassScores:
         """IoU of each class, with its share of the training pixels and the number of test images that show it."""
         test, names = self.inputs.data.test, self.inputs.data.task.class_names
         pixels = self.inputs.data.train.pixels
@@ -192,114 +156,52 @@ class SegmentResults:
             (name, f"{share:.4%}", images)
             for name, share, images in zip(names, shares, test.images.images_by_class.tolist(), strict=True)
         ]
-        return ClassScores(("class", "train_pixels", "images", "iou"), rows, chosen.scores(self.main_view).iou.tolist())
+        return ClassScores(("class", "train_pixels", "images", "iou"), rows, result.scores(self.main_view).iou.tolist())
 
-    def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
-        """Raise InputError if too many training images are bad, or all; after the `last` step, of however few."""
-        check_training(totals, skipped, last, most=self.config.task.max_bad_share)
+    def notes_at_start(self) -> list[str]:
+        """Write notes that can be given before the first step."""
+        return notes_at_start(self.config, self.inputs)
 
-    def write_start(self) -> None:
-        """Write what every class begins with, for Transfer Init."""
-        if self.matches:
-            with renewed(self.config.out / STEM) as work:
-                write_matches(self.matches, work, alpha=self.config.alpha)
-
-    def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
-        config, chosen = self.config, evaluated.result
-        scores = chosen.scores(self.main_view)
-        setting = self.inputs.settings[chosen.head]
-        extra = {
-            **self.numbers(chosen),
-            INTERVAL: list(scores.interval()),
-            "head": config.head,
+    def own_extra(self, result: ChosenSetting) -> dict[str, Any]:
+        """Interval of mIoU, and the setting that was chosen."""
+        setting = self.inputs.settings[result.head]
+        return {
+            INTERVAL: list(result.scores(self.main_view).interval()),
+            "head": self.config.head,
             "blocks": setting.blocks,
             "learning_rate": setting.learning_rate,
             "view": self.main_view,
-            "steps": progress.step,
-            "images_seen": progress.images,
-            "epochs_seen": self.inputs.plan.epochs_seen(progress.step),
-            "train_images": len(self.inputs.train),
-            NOTES: self._notes(chosen),
         }
-        return Record(
-            task=" | ".join(without_secrets(images) for images in (config.task.train, config.task.test)),
-            method="segment",
-            init=config.init,
-            percent=config.percent,
-            seed=config.seed,
-            metric="miou",
-            value=scores.miou,
-            images=len(chosen.test.images),
-            seconds=round(progress.seconds, 1),
-            extra=extra,
-        )
 
-    def _notes(self, chosen: Chosen) -> list[str]:
-        unseen = np.flatnonzero(np.isnan(chosen.scores(self.main_view).iou)).tolist()
-        names = [self.inputs.data.task.class_names[number] for number in unseen]
-        left_out_classes = (
-            f"mIoU is over {counted(len(self.inputs.data.task.class_names) - len(names), 'class', 'classes')}"
-        )
-        return [
-            *no_match_note(self.matches),
-            *notes_at_start(self.config, self.inputs),
-            *([f"{left_out_classes}: no test image shows the others, and none was predicted"] if names else []),
-            *undecoded(train=read_bad_samples(self.config.out), test=chosen.test.skipped),
-        ]
+    def own_notes(self, result: ChosenSetting) -> list[str]:
+        """Write a note on classes that have no IoU."""
+        unscored = int(np.isnan(result.scores(self.main_view).iou).sum())
+        scored = counted(len(self.inputs.task.class_names) - unscored, "class", "classes")
+        note = f"mIoU is over {scored}: no test image shows the others, and none was predicted"
+        return [note] if unscored else []
 
-    def details(self, evaluated: Evaluated, progress: RunProgress) -> dict[str, Any]:
+    def own_details(self, result: ChosenSetting) -> dict[str, Any]:
         """Make the facts of results.json that only segmentation has."""
-        chosen: Chosen = evaluated.result
-        data = self.inputs.data
-        iou = chosen.scores(self.main_view).iou.tolist()
+        data, names = self.inputs.data, self.inputs.task.class_names
+        iou = result.scores(self.main_view).iou.tolist()
         return {
-            "epochs": self.config.epochs,
-            "images_rolled_back": progress.rolled_back,
-            "spikes": progress.spikes,
-            "parameters": sum(parameter.numel() for parameter in self.training.objective.parameters()),
-            "device": str(self.rank.device),
-            "processes": self.rank.world,
             "held_out_images": len(self.inputs.held_out) if self.inputs.held_out is not None else 0,
-            "miou_on_held_out_images": chosen.on_held_out,
+            "miou_on_held_out_images": result.on_held_out,
             "iou_by_class": {
-                name: None if math.isnan(value) else value
-                for name, value in zip(data.task.class_names, iou, strict=True)
+                name: None if math.isnan(value) else value for name, value in zip(names, iou, strict=True)
             },
-            "classes_without_training_images": data.task.without_images(self.inputs.train.images),
-            "pixels": {side: pixels_of(getattr(data, side), data.task.class_names) for side in ("train", "test")},
+            "pixels": {side: pixels_of(getattr(data, side), names) for side in ("train", "test")},
         }
 
-    def write(self, weights: Mapping[str, Tensor], evaluated: Evaluated, progress: RunProgress) -> tuple[Record, str]:
-        """Write the averaged weights of what was trained, then the results; return the record and a summary."""
-        out, data, images = self.config.out, self.inputs.data, self.config.task
-        record, details = self.record(evaluated, progress), self.details(evaluated, progress)
-        notes = record.extra[NOTES]
-        facts = {
-            "train": without_secrets(images.train),
-            "test": without_secrets(images.test),
-            "classes": len(data.task.class_names),
-        }
-        write_file(out / WEIGHTS, sealed_file({name: each.detach().cpu() for name, each in weights.items()}, None))
-        with write_whole(out / TABLE) as file:
-            shown = {"model": self.inputs.pretrained.source, **facts, **vars(record), **record.extra, **details}
-            file.write(markdown(shown, notes, title="Segmentation").encode())
-        write_results(
-            out,
-            [record],
-            verb="segment",
-            model=self.inputs.pretrained.source,
-            fingerprint=self.inputs.pretrained.fingerprint,
-            data=facts,
-            notes=notes,
-            left_out=left_out(train=data.train.images, test=data.test.images),
-            bad_images=named_bad(train=read_bad_samples(out), test=evaluated.result.test.skipped),
-            details=details,
-        )
-        return record, (
-            "".join(f"{note}\n" for note in notes)
-            + f"mIoU {score_text('miou', record.value)} on {counted(record.images, 'test image')}, "
-            f"by the setting {self.inputs.settings[evaluated.result.head]}\n{out / TABLE} has the results"
-        )
+    def write_model(self, weights: Mapping[str, Tensor], result: ChosenSetting) -> str:
+        """Write the averaged weights of what was trained."""
+        write_file(self.config.out / WEIGHTS, sealed_file(weights, None))
+        return f"{self.config.out / WEIGHTS} has the weights"
+
+    def summary(self, result: ChosenSetting) -> str:
+        """Say the score in a few words."""
+        miou = score_text("miou", result.scores(self.main_view).miou)
+        return f"mIoU {miou} by the setting {self.inputs.settings[result.head]}"
 
 
 def _best(mious: Sequence[float]) -> int:

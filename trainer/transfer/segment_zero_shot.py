@@ -33,8 +33,8 @@ from trainer.records.classes import ClassScores
 from trainer.records.record import INTERVAL, NO_INIT, NOTES, Record, named_bad, score_text, write_results
 from trainer.transfer.class_tables import no_match_note, write_matches
 from trainer.transfer.dense_config import SegmentConfig
-from trainer.transfer.finetune_results import TABLE, markdown
 from trainer.transfer.synset_scores import prior_of
+from trainer.transfer.task_results import TABLE, markdown
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.folder import check_new, new_folder
