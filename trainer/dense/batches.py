@@ -34,7 +34,7 @@ from trainer.transfer.batches import SEEDS, EpochPlan
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class TrainingSample:
     """Pixels of one image as a step sees them, with its targets."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
@@ -43,11 +43,9 @@ class Sample:
     """targets of the image, as `Batch.by_image` has them"""
     by_label: Mapping[str, np.ndarray] = field(default_factory=dict)
     """targets with a row for each of `classes`, as `Batch.by_label` has them"""
-    truncated: bool = False
-    """True for an image whose file breaks off, and which was decoded as far as it goes"""
 
 
-SampleOf = Callable[[int, Float64[np.ndarray, " draws"]], Sample]
+SampleOf = Callable[[int, Float64[np.ndarray, " draws"]], TrainingSample]
 """function from the number of an image and its random numbers in [0, 1) to a sample; for any thread; raises BadImage"""
 
 
@@ -57,7 +55,7 @@ def batches(
     rank: Rank,
     sample_of: SampleOf,
     *,
-    blank: Sample,
+    blank: TrainingSample,
     count: int,
     after: int,
     decoding: Decoding,
@@ -88,12 +86,12 @@ def batches(
             began = time.perf_counter()
 
 
-_Outcome = tuple[Sample, str | None]
+_Outcome = tuple[TrainingSample, str | None]
 """a sample, and the reason why it is blank"""
 _Made = Callable[[], _Outcome]
 
 
-def _tried(sample_of: SampleOf, blank: Sample, image: int, own: Float64[np.ndarray, " draws"]) -> _Outcome:
+def _tried(sample_of: SampleOf, blank: TrainingSample, image: int, own: Float64[np.ndarray, " draws"]) -> _Outcome:
     try:
         return sample_of(image, own), None
     except BadImage as bad:
@@ -125,8 +123,6 @@ def _assembled(made: Sequence[_Outcome], drawn: _Drawn, images: LabelledImages, 
     weights = torch.ones(len(samples))
     weights[bad] = 0
     account = Counter(samples=len(samples), bad=len(bad))
-    if truncated := sum(sample.truncated for sample in samples):
-        account["truncated"] = truncated
     offsets = np.cumsum([0, *(len(sample.classes) for sample in samples)], dtype=np.int64)
     return Batch(
         images=torch.from_numpy(np.stack([sample.pixels for sample in samples])),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.model.hashes import keys, words
 
-Chosen = list[UInt8[Tensor, " _"]]
+Marks = list[UInt8[Tensor, " _"]]
 """for each image, 1 for a chosen candidate"""
 
 
@@ -34,11 +34,11 @@ class SeededSampler:
         """Take the seeds and weights of the images of the next forward pass."""
         self.keys, self.used = keys(seeds, self.stream), (weights > 0).tolist()
 
-    def __call__(self, labels: Sequence[Tensor]) -> tuple[Chosen, Chosen]:
+    def __call__(self, labels: Sequence[Tensor]) -> tuple[Marks, Marks]:
         """Choose by labels, one tensor for each image: from 1 on positive, 0 negative, below 0 neither."""
         assert self.keys is not None
-        positives: Chosen = []
-        negatives: Chosen = []
+        positives: Marks = []
+        negatives: Marks = []
         for own, key, used in zip(labels, self.keys, self.used, strict=True):
             drawn = words(key[None, None], torch.arange(len(own), device=own.device))[0]
             positive = smallest(drawn, own >= 1, self.most_positive if used else 0)

@@ -19,10 +19,10 @@ from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch
-from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.decoding import Decoding
 from trainer.data.labelled_images import Read
 from trainer.dense.annotated_images import content_of_objects
-from trainer.dense.batches import Sample, batches
+from trainer.dense.batches import TrainingSample, batches
 from trainer.dense.coco_tools import evaluator
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
 from trainer.dense.detect_start import start_rows
@@ -50,6 +50,7 @@ from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
     carry_out,
+    eval_transform,
     find_start,
     fingerprint_of,
     job_of,
@@ -125,7 +126,9 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
         tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
-    results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
+    results = DetectResults(
+        config, rank, inputs, matches, training, viewer, eval_transform(config, rank, size=config.image_size)
+    )
     made = training_batches(
         config, inputs, rank, viewer=viewer, after=batches_taken(resume), decoding=results.transform.decoding
     )
@@ -250,20 +253,6 @@ def viewer_of(config: DetectConfig, inputs: DetectInputs) -> Viewer:
     return Viewer(config.image_size, (red, green, blue), task.max_pixels, take_truncated=task.take_truncated)
 
 
-def transform_of(config: DetectConfig, rank: Rank) -> EvalTransform:
-    """Decide how many test images are computed at a time, and in which number format."""
-    assert config.batch is not None
-    return EvalTransform(
-        size=config.image_size,
-        crop=1.0,
-        batch=max(1, config.batch // rank.world // config.accumulate),
-        decoding=Decoding(
-            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
-        ),
-        bfloat16=config.is_bfloat16(rank.device.type),
-    )
-
-
 def sample_of(
     config: DetectConfig,
     inputs: DetectInputs,
@@ -271,7 +260,7 @@ def sample_of(
     read: Read,
     image: int,
     draws: Float64[np.ndarray, " draws"],
-) -> Sample:
+) -> TrainingSample:
     """Make a sample of a training image: its pixels under the view that the numbers draw, with the objects in it."""
     assert config.jitter is not None
     data = inputs.data.train
@@ -280,14 +269,14 @@ def sample_of(
     pixels = viewer.pixels(data, read, image, view)
     seen = objects_in(data, image, view, masks=inputs.masks)
     by_label = {BOXES: seen.boxes, **({} if seen.masks is None else {MASKS: seen.masks})}
-    return Sample(pixels, seen.classes, by_label=by_label)
+    return TrainingSample(pixels, seen.classes, by_label=by_label)
 
 
-def blank_of(config: DetectConfig, inputs: DetectInputs) -> Sample:
+def blank_of(config: DetectConfig, inputs: DetectInputs) -> TrainingSample:
     """Make the sample of an image that cannot be decoded: black, without objects."""
     nothing = {BOXES: np.zeros((0, 4), np.float32)}
     masks = {MASKS: np.zeros((0, MASK_SIDE, MASK_SIDE), np.uint8)} if inputs.masks else {}
-    return Sample(np.zeros((config.image_size, config.image_size, 3), np.uint8), by_label={**nothing, **masks})
+    return TrainingSample(np.zeros((config.image_size, config.image_size, 3), np.uint8), by_label={**nothing, **masks})
 
 
 def training_batches(

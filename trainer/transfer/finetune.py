@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainer.config import OptimConfig
-from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main, set_up_torch
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -34,6 +34,7 @@ from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
     carry_out,
+    eval_transform,
     find_start,
     fingerprint_of,
     job_of,
@@ -96,7 +97,8 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> TaskOut
     resume = on_main(
         lambda: find_start(config, fingerprint, kind=FINETUNING, changeable=changeable, contents="images"), rank
     )
-    transform = transform_of(config, pretrained, rank)
+    seen = pretrained.preprocessing
+    transform = eval_transform(config, rank, size=seen.image_size, crop=seen.crop)
     matches = matches_of(config, inputs, rank)
     # The weights of a resumed run are those of its checkpoint.
     transferred = matches if resume.checkpoint is None else []
@@ -138,19 +140,6 @@ def open_inputs(config: FinetuneConfig) -> FinetuneInputs:
         flip=config.flip,
     )
     return FinetuneInputs(pretrained, task, train, plan)
-
-
-def transform_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> EvalTransform:
-    """Decide how test images are shown to the model."""
-    return EvalTransform(
-        size=pretrained.preprocessing.image_size,
-        crop=pretrained.preprocessing.crop,
-        batch=config.batch // rank.world // config.accumulate,
-        decoding=Decoding(
-            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
-        ),
-        bfloat16=config.is_bfloat16(rank.device.type),
-    )
 
 
 def first_classifier(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -48,6 +48,7 @@ class FinetuneResults(TaskResults[FinetuneConfig, FinetuneInputs, Objective]):
     VERB = "finetune"
     TITLE = "Fine-tuning"
     LEARNT = "fine-tuned"
+    ACCOUNT: ClassVar[Mapping[str, str]] = {"bad_samples": "bad", "truncated_samples": "truncated"}
 
     transform: EvalTransform
     """how test images are shown"""

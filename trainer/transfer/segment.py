@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch
-from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.decoding import Decoding
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import Read
-from trainer.dense.batches import Sample, batches
+from trainer.dense.batches import TrainingSample, batches
 from trainer.dense.heads import DeepLabHead, LinearHeads, LinearSetting, blocks_of_choice
 from trainer.dense.label_maps import IGNORED
 from trainer.dense.maps import FeatureMaps, block_number, count_maps, has_plain_patches, set_stride
@@ -49,6 +49,7 @@ from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
     carry_out,
+    eval_transform,
     find_start,
     fingerprint_of,
     job_of,
@@ -169,17 +170,9 @@ def hold_out(images: MaskedImages, *, share: float, seed: int) -> tuple[MaskedIm
 
 def transform_of(config: SegmentConfig, rank: Rank) -> SegmentTransform:
     """Decide how images are shown in evaluation."""
-    assert config.batch is not None
-    plain = EvalTransform(
-        size=config.image_size,
-        crop=1.0,
-        batch=max(1, config.batch // rank.world // config.accumulate),
-        decoding=Decoding(
-            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
-        ),
-        bfloat16=config.is_bfloat16(rank.device.type),
+    return SegmentTransform(
+        config.image_size, config.slide_stride, eval_transform(config, rank, size=config.image_size)
     )
-    return SegmentTransform(config.image_size, config.slide_stride, plain)
 
 
 def first_classifier(config: SegmentConfig, inputs: SegmentInputs, matches: list[ClassMatch]) -> Head | None:
@@ -262,19 +255,19 @@ def scales_of(objective: SegmentObjective, optim: OptimConfig) -> dict[str, floa
 
 def sample_of(
     data: MaskedImages, read: Read, rule: CropRule, decoding: Decoding, image: int, own: Float64[np.ndarray, " draws"]
-) -> Sample:
+) -> TrainingSample:
     """Make a training sample of an image by its random numbers. Raises BadImage."""
     picture, labels = load_pair(
         data, image, read, max_pixels=decoding.max_pixels, take_truncated=decoding.take_truncated
     )
     crop = random_crop(picture, labels, own, rule)
-    return Sample(crop.pixels, by_image={MASKS: crop.labels})
+    return TrainingSample(crop.pixels, by_image={MASKS: crop.labels})
 
 
-def blank(size: int) -> Sample:
+def blank(size: int) -> TrainingSample:
     """Make the sample that takes the place of an image that cannot be decoded."""
     masks = np.full((size, size), IGNORED, np.int16)
-    return Sample(np.zeros((size, size, 3), np.uint8), by_image={MASKS: masks})
+    return TrainingSample(np.zeros((size, size, 3), np.uint8), by_image={MASKS: masks})
 
 
 def training_batches(

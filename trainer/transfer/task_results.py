@@ -99,6 +99,8 @@ class TaskResults(ABC, Generic[Config, Inputs, Learnt]):
     TITLE: ClassVar[str]
     LEARNT: ClassVar[str]
     """participle of what the run did"""
+    ACCOUNT: ClassVar[Mapping[str, str]] = {"bad_samples": "bad"}
+    """counts of samples in the log: name there -> name in `Batch.account`"""
 
     config: Config
     """complete options"""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from trainer.data.batch import Batch
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.job import Job
@@ -99,6 +100,20 @@ def matches_of(config: TaskRunConfig, inputs: TaskInputs, rank: Rank) -> list[Cl
     return matches
 
 
+def eval_transform(config: TaskRunConfig, rank: Rank, *, size: int, crop: float = 1.0) -> EvalTransform:
+    """Decide how test images are shown, how many at a time, and in which number format."""
+    assert config.batch is not None
+    return EvalTransform(
+        size=size,
+        crop=crop,
+        batch=max(1, config.batch // rank.world // config.accumulate),
+        decoding=Decoding(
+            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
+        ),
+        bfloat16=config.is_bfloat16(rank.device.type),
+    )
+
+
 def batches_taken(resume: ResumePoint) -> int:
     """Count the batches that a run has taken: more than steps, where it went back to a checkpoint."""
     return resume.state["data"]["batches"] if resume.state else 0
@@ -128,7 +143,7 @@ def job_of(
         peaks=peaks_of(config.peak_tflops, step.rank.device, bfloat16=step.bfloat16),
         data_state=lambda positions: {"batches": positions[0].step},
         sample_names=lambda _, numbers: [images.names[number] for number in numbers.tolist()],
-        account={"bad_samples": "bad", "truncated_samples": "truncated"},
+        account=results.ACCOUNT,
         check_account=results.check_training,
         line=lambda number: {"epoch": plan.epochs_seen(number)},
         write_start=results.write_start,
