@@ -24,11 +24,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
+from vocab.arrays import ranges, sorted_unique
 from vocab.cleaning import Cleaned, clean_all
 from vocab.context import CAPITALS, SMALL, Case, Context, context_of
 from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.entries import extended
-from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
+from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
@@ -138,9 +139,8 @@ class Labeler:
         if not len(foreign):
             return context
         begin, lengths = context.caption_places[foreign], np.diff(context.caption_places)[foreign]
-        ends = np.cumsum(lengths)
         rows = context.rows.copy()
-        rows[np.arange(ends[-1]) + np.repeat(begin - ends + lengths, lengths)] = self.tagger.pad
+        rows[ranges(begin, lengths)] = self.tagger.pad
         return replace(context, rows=rows)
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -149,6 +149,14 @@ class TransferInit(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanFirst(Options):
+    """Costs of a run before it."""
+
+    plan: bool = False
+    """say what the run will cost in memory, work and hours, and stop: no image is read, and nothing is written"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Epochs(Options):
     """Length of a training."""
 

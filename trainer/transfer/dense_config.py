@@ -32,6 +32,7 @@ from trainer.transfer.config import (
     PEAK_OVER_FINAL,
     DecodeThreads,
     ModelChoice,
+    PlanFirst,
     TransferInit,
     check_shares,
 )
@@ -106,7 +107,7 @@ class MaskTask(Decode):
 
 @own_first
 @dataclass(frozen=True)
-class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
+class SegmentConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
     """Tell the class of every pixel: train a head on a pre-trained model's feature maps, frozen or with the model.
 
     Unset options are those of DINOv3's linear protocol, or of the paper's DeepLabv3.
@@ -193,7 +194,7 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
         of_heads = ("learning_rates", "holdout")
         of_training = (
             *("blocks", "epochs", "percent", "init", "scale", "flip", "max_class_share", "dropout", "eval_every"),
-            *("warmup_steps", "weight_decay", "ema_momentum"),
+            *("warmup_steps", "weight_decay", "ema_momentum", "plan"),
         )
         others = {
             "linear": of_deeplab,

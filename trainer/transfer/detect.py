@@ -24,7 +24,7 @@ from trainer.data.labelled_images import Read
 from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import TrainingSample, batches
 from trainer.dense.coco_tools import evaluator
-from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
+from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, DetectorLayers, detection_flops
 from trainer.dense.detect_start import start_rows
 from trainer.dense.detect_task import DetectData, open_detect_task
 from trainer.dense.maps import FeatureMaps, count_maps
@@ -46,6 +46,7 @@ from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
+from trainer.transfer.task_plan import PlannedStep, tell_plan
 from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
@@ -94,6 +95,8 @@ def detect_on(config: DetectConfig, rank: Rank) -> TaskOutcome:
     config, inputs = open_inputs(config)
     config.check(world=rank.world)
     config = config.timed(steps=inputs.plan.steps)
+    if config.plan:
+        return planned(config, inputs, rank)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
     set_up_torch(config.threads, rank)
@@ -134,6 +137,19 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
     )
     job = job_of(results, step, made, operations=lambda batch: len(batch) * operations, fingerprint=fingerprint)
     return train_and_write(job, step, resume, results)
+
+
+def planned(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutcome:
+    """Tell what the run will cost."""
+    objective, sizes = build_objective(config, inputs), sizes_of(config)
+    step = PlannedStep(
+        objective,
+        objective.detector.backbone,
+        DetectorLayers(objective.detector, sizes),
+        operations=detection_flops(objective.detector, sizes, size=config.image_size),
+        left_out="anchors, proposals, matching and losses, which depend on the objects of an image",
+    )
+    return tell_plan(config, inputs, step, rank, title="detection")
 
 
 def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:

@@ -24,7 +24,15 @@ from trainer.options import (
     own_first,
     values_of,
 )
-from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice, TransferInit, check_shares
+from trainer.transfer.config import (
+    CHANGEABLE,
+    EMA_MEMORIES,
+    DecodeThreads,
+    ModelChoice,
+    PlanFirst,
+    TransferInit,
+    check_shares,
+)
 from vocab.store.locations import Location
 
 RecipeName = Literal["short", "catlip"]
@@ -84,7 +92,7 @@ class DetectTask(Decode):
 
 @own_first
 @dataclass(frozen=True)
-class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
+class DetectConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
     """Train a Mask R-CNN on a pre-trained model's feature maps: boxes and masks of a task's objects."""
 
     task: DetectTask

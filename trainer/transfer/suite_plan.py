@@ -33,7 +33,7 @@ from trainer.transfer.dense_config import MaskTask, SegmentConfig
 from trainer.transfer.detect_config import DetectConfig, DetectTask
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
-SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
+SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision plan".split())
 """options of single verbs that a suite sets itself"""
 ALL = 100.0
 RUNS: tuple[Literal["finetune", "segment", "detect"], ...] = ("finetune", "segment", "detect")
