@@ -148,7 +148,7 @@ def pretrained_runs(options: DenseBenchmark, rank: Rank) -> dict[str, Path]:
     for pooling in POOLINGS:
         run = options.out / f"pretrained-{pooling}"
         chosen = QUICK_PRETRAINING if options.quick else PRETRAINING
-        pretrain(corpus, made, device=rank.device.type, options=("--global-pool", pooling, "--out", str(run), *chosen))
+        pretrain(corpus, made, device=rank.device.type, options=("--global-pool", pooling, *chosen), out=run)
         runs[pooling] = run
     return runs
 

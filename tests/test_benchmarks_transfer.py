@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks.feeding.corpus import read_samples, write_labels, write_tar
 from benchmarks.measuring.clock import Spent
+from benchmarks.transfer_study import pretraining
 from benchmarks.transfer_study.corpus import (
     Corpus,
     open_corpus,
@@ -27,7 +28,7 @@ from benchmarks.transfer_study.corpus import (
 )
 from benchmarks.transfer_study.pictures import in_turn
 from benchmarks.transfer_study.pictures import read_pictures as read_task
-from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, verb
+from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, pretrain, verb
 from benchmarks.transfer_study.race import Course, Race, course_of, race
 from benchmarks.transfer_study.sides import TEXT, Side, architecture_of, clip_groups, planned
 from tests.labels import label_table
@@ -157,6 +158,18 @@ def test_data_without_pictures_is_named(tmp_path: Path) -> None:
 def test_a_verb_that_fails_ends_the_benchmark() -> None:
     with pytest.raises(InputError, match=r"python -m trainer nothing: found status 2"):
         verb("trainer", "nothing")
+
+
+def test_a_run_is_read_from_the_directory_that_it_was_given(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    monkeypatch.setattr(pretraining, "verb", lambda *words: trained.append(words[words.index("--out") + 1]))
+    monkeypatch.setattr(pretraining, "results_of", lambda run: {"run": run})
+    made = made_up_labels(corpus)
+    runs = [pretrain(corpus, made, device="cpu", options=(), out=out)["run"] for out in (None, tmp_path / "other")]
+    assert runs == [made.run, tmp_path / "other"]
+    assert trained == [str(run) for run in runs]
 
 
 def test_the_first_pictures_of_a_task_are_some_of_each_class(corpus: Corpus) -> None:

@@ -64,17 +64,23 @@ def label(corpus: Corpus) -> Pretraining:
     return made
 
 
-def pretrain(corpus: Corpus, made: Pretraining, *, device: str, options: Sequence[str]) -> dict[str, object]:
-    """Train the run by the recipe; what results.json says of it. `options`: fields that are not the recipe's."""
+def pretrain(
+    corpus: Corpus, made: Pretraining, *, device: str, options: Sequence[str], out: Path | None = None
+) -> dict[str, object]:
+    """Train a run by the recipe; what results.json says of it.
+
+    `options`: fields that are not the recipe's; `out`: run directory, where it is not `made.run`.
+    """
+    run = out or made.run
     data = data_of(corpus, made)
     verb(
         *("trainer", "pretrain", str(RECIPE)),
         *("--images", *data.images, "--eval-images", *data.eval_images),
         *("--labels", data.labels, "--eval-labels", str(data.eval_labels), "--vocabulary", data.vocabulary),
-        *("--cache", str(data.cache), "--out", str(made.run), "--device", device),
+        *("--cache", str(data.cache), "--out", str(run), "--device", device),
         *options,
     )
-    return results_of(made.run)
+    return results_of(run)
 
 
 def results_of(run: Path) -> dict[str, object]:
