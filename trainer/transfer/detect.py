@@ -185,6 +185,8 @@ def open_task_of(config: DetectConfig) -> DetectData:
         max_bad_share=config.task.max_bad_share,
         percent=config.percent,
         seed=config.seed,
+        train_list=config.task.train_list,
+        test_list=config.task.test_list,
     )
 
 

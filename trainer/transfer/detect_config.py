@@ -28,6 +28,7 @@ from trainer.transfer.config import (
     CHANGEABLE,
     EMA_MEMORIES,
     DecodeThreads,
+    LocalSides,
     ModelChoice,
     PlanFirst,
     TransferInit,
@@ -45,7 +46,7 @@ WINDOWS_FROM = 768
 LAYER_DECAYS = {12: 0.7, 24: 0.8, 32: 0.9}
 """by the number of a plain transformer's blocks: ViT-B, ViT-L and ViT-H, for ViTDet and CatLIP alike"""
 CHANGEABLE_DETECT = CHANGEABLE - {"compile"}
-PLACES_DETECT = frozenset("model task.train task.test task.class_names".split())
+PLACES_DETECT = frozenset("model task.train task.test task.class_names task.train_list task.test_list".split())
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ published a number for it."""
 
 @own_first
 @dataclass(frozen=True)
-class DetectTask(Decode):
+class DetectTask(Decode, LocalSides):
     """Images of a task, and the objects that they show."""
 
     PREFIX = "--task."

@@ -123,6 +123,7 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
     matches = matches_of(config, inputs, rank)
     transform, first = transform_of(config, rank), first_classifier(config, inputs, matches)
     objective = build_objective(config, inputs).to(rank.device)
+    check_places(config, objective, images=images_at_once(config, rank))
     # The weights of a resumed run are those of its checkpoint.
     if first is not None and resume.checkpoint is None:
         start_heads(objective, first, inputs.train, rank, transform=transform)
@@ -141,6 +142,7 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
 def planned(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOutcome:
     """Tell what the run will cost."""
     objective, classes = build_objective(config, inputs), len(inputs.task.class_names)
+    check_places(config, objective, images=images_at_once(config, rank))
     step = PlannedStep(
         objective,
         objective.backbone_maps,
@@ -257,6 +259,19 @@ def _require_different(choices: dict[str, list[int]]) -> None:
             wanted="each choice once",
             remedy="Leave one of them out.",
         )
+
+
+def check_places(config: SegmentConfig, objective: SegmentObjective, *, images: int) -> None:
+    """Raise InputError where a linear head's batch norm sees one place of one image. `images`: those at a time."""
+    specs = objective.backbone_maps.specs
+    coarsest = max(min(specs[each].stride for each in choice) for choice in objective.choices)
+    config.require(
+        "batch",
+        config.head != "linear" or images > 1 or config.image_size // coarsest > 1,
+        f"{config.batch}, which is 1 image at a time, whose map has a single place",
+        "two places or more, over which the batch norm of a linear head is computed",
+        remedy="Raise --batch or --image-size, lower --accumulate, or take fewer processes.",
+    )
 
 
 def scales_of(objective: SegmentObjective, optim: OptimConfig) -> dict[str, float]:
