@@ -98,7 +98,7 @@ def test_layers_learn_more_slowly_from_top_to_bottom() -> None:
 def test_pixels_are_normalised_as_the_weights_want_them() -> None:
     model = model_of()
     seen: list[Tensor] = []
-    model.get_submodule("patch_embed").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     objective = Objective(model, None, SoftmaxCrossEntropy(), chunk=8, mean=100.0, std=50.0).eval()
     objective.score(batch().images)
     torch.testing.assert_close(seen[0], (batch().images.permute(0, 3, 1, 2).float() - 100) / 50)

@@ -142,8 +142,9 @@ def _pooled(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def logits(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch classes"]:
-    """Logits of images in [-1, 1]; `model(images)` unless the classifier is one that timm's architecture lacks."""
-    found: Tensor = classifier_of(model)(features(model, images))
+    """Logits of images in [-1, 1]: the classifier of their features, also where timm's architecture lacks it."""
+    added: nn.Module | None = getattr(model, ADDED_CLASSIFIER, None)
+    found: Tensor = model(images) if added is None else added(features(model, images))
     return found
 
 
