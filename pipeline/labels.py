@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from pipeline.reading.lines import valid_utf8
 from pipeline.reject_reasons import CAPTION_TOO_LONG, MISSING_VALUE, NOT_UTF8, NULL_CAPTION, NULL_SYNSET, UNKNOWN_SYNSET
+from vocab.arrays import sorted_unique
 from vocab.empty_reasons import LABELLED
 from vocab.labelers import CaptionLabeler, load_labeler
-from vocab.lexicon import sorted_unique
 from vocab.missing_values import are_missing
 from vocab.synset_names import synset_named
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -24,11 +24,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
+from vocab.arrays import ranges, sorted_unique
 from vocab.cleaning import Cleaned, clean_all
 from vocab.context import CAPITALS, SMALL, Case, Context, context_of
 from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.entries import extended
-from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
+from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
@@ -138,9 +139,8 @@ class Labeler:
         if not len(foreign):
             return context
         begin, lengths = context.caption_places[foreign], np.diff(context.caption_places)[foreign]
-        ends = np.cumsum(lengths)
         rows = context.rows.copy()
-        rows[np.arange(ends[-1]) + np.repeat(begin - ends + lengths, lengths)] = self.tagger.pad
+        rows[ranges(begin, lengths)] = self.tagger.pad
         return replace(context, rows=rows)
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -382,9 +382,9 @@ def load() -> Labeler:
     )
 
 
-@cache
+@lru_cache(maxsize=1)
 def load_with(lexicon: UserLexicon) -> Labeler:
-    """The labeler with a user's own words, built once per process.
+    """The labeler with a user's own words; the last one that was built is kept, for each takes 70 MB.
 
     Raises InputError for more words than the tables can hold.
     """

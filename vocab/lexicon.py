@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab.arrays import places_in, ranges, sorted_unique
 from vocab.cleaning import clean_all
 from vocab.entries import EntryKind
 from vocab.nouns import (
@@ -29,8 +29,6 @@ from vocab.nouns import (
 from vocab.tokens import split_words
 from vocab.word_table import NONE, WordTable, build_word_table, spread
 from vocab.wordnet import WordNet
-
-Int = TypeVar("Int", bound=np.integer[Any])
 
 MAX_WORDS = 4
 ROW_BITS = 20  # a key is node << ROW_BITS | row
@@ -76,9 +74,7 @@ class Lexicon:
         """Edge from each node by each word, else NONE."""
         found = np.full(len(nodes), NONE, dtype=np.int64)
         likely = np.flatnonzero(self.filter.take(_hash(nodes, rows)))
-        keys = (nodes[likely] << ROW_BITS) | rows[likely]
-        places = np.minimum(np.searchsorted(self.edge_keys, keys), len(self.edge_keys) - 1)
-        found[likely] = np.where(self.edge_keys[places] == keys, places, NONE)
+        found[likely] = places_in(self.edge_keys, nodes.take(likely) << ROW_BITS | rows.take(likely))
         return found
 
     def fingerprint(self) -> str:
@@ -182,15 +178,6 @@ def lexicon_from(
         stops=stops,
         titles=titles,
     )
-
-
-def sorted_unique(values: NDArray[Int]) -> NDArray[Int]:
-    """`np.unique` by sorting, which is several times as fast as the hashing of NumPy 2.3 and later."""
-    ordered = np.sort(values)
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    unique: NDArray[Int] = ordered[first]
-    return unique
 
 
 def _hash(nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -302,6 +289,4 @@ def _forms_of(lasts: NDArray[np.int64], forms: NDArray[np.int64]) -> tuple[NDArr
     order = np.argsort(bases, kind="stable")
     bases, inflected = bases[order], inflected[order]
     begin, end = np.searchsorted(bases, lasts), np.searchsorted(bases, lasts, side="right")
-    which = np.repeat(np.arange(len(lasts)), end - begin)
-    offset = np.arange(len(which)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
-    return inflected[begin[which] + offset], which
+    return inflected[ranges(begin, end - begin)], np.repeat(np.arange(len(lasts)), end - begin)

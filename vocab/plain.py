@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from operator import and_
 
 import numpy as np
@@ -24,11 +24,12 @@ from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
 from vocab.context import CAPITALS, EMPTY, END, SMALL, Case
 from vocab.empty_reasons import EmptyReason
+from vocab.hints import PAIR_BITS
 from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.missing_values import is_missing
 from vocab.nouns import COLOURS, SHADES
-from vocab.senses import LIMIT, NO_SENSE, PAIR, PAIR_BITS, REACH
+from vocab.senses import LIMIT, NO_SENSE, PAIR, REACH
 from vocab.tagger import (
     MAX_ENDING,
     PROFILE_OF_CASE,
@@ -418,7 +419,7 @@ def find_phrases(labeler: Labeler, words: Sequence[Word]) -> list[Noun]:
     return found
 
 
-@cache
+@lru_cache(maxsize=1)
 def edges_of(lexicon: Lexicon) -> dict[tuple[int, int], tuple[int, int]]:
     """`Lexicon.edges` as a dictionary: node and row of the next word -> next node, and lemma that is complete."""
     keys = [(key >> ROW_BITS, key & ((1 << ROW_BITS) - 1)) for key in lexicon.edge_keys.tolist()]
@@ -476,7 +477,7 @@ def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
 
 
 def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
-    """`Senses._choose_by_cues` and `_add_pairs`: the senses that a noun may have, in order, with their evidence."""
+    """`Senses._choose_by_cues` and `_find_hints`: the senses that a noun may have, in order, with their evidence."""
     senses, starts = labeler.senses, labeler.senses.candidate_starts
     reading = reading_of(labeler, noun)
     candidates = senses.candidates[starts[reading] : starts[reading + 1]].tolist()

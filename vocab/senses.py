@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import packing
+from vocab.arrays import ranges
 from vocab.context import EMPTY
 from vocab.entries import EntryKind, is_colour, is_genus, is_proper
+from vocab.hints import PAIR_BITS, Hints, build_hints
 from vocab.packing import Kind
 from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
@@ -39,10 +41,11 @@ SCALE = 32
 """a score of 32 is one unit of log odds"""
 PAIR = 256
 """added to a sense by each nearby word that is listed for it"""
-PAIR_BITS = 20
 FILTER_BITS = 21
 LIMIT = 32
 """all cues together change a sense's score by no more than this"""
+NEVER = 1 << 20
+"""lead that no cues can make up"""
 FEATURES = (
     "log count", "is first", "is second", "log rank", "lemma is first word", "log words of synset", "is individual",
     *(f"file {name}" for name in LEXICOGRAPHER_FILES.values()),
@@ -125,58 +128,106 @@ class Senses:
         """
         chosen = self.chosen.take(readings)
         unsure = np.flatnonzero(self.is_unsure.take(readings))
-        if len(unsure):
-            chosen[unsure] = self._choose_by_cues(rows, firsts[unsure], lasts[unsure], readings[unsure])
+        firsts, lasts = firsts.take(unsure), lasts.take(unsure)
+        around = np.stack([edge for far in range(1, REACH + 1) for edge in (firsts - far, lasts + far)])
+        chosen[unsure] = self._choose_by_words(rows.take(around), readings.take(unsure))
         return self.synsets.take(chosen)
 
+    def _choose_by_words(self, around: NDArray[np.int64], readings: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[nouns] sense of each, by the rows of the words `around` [2 * REACH, nouns].
+
+        Cues are added up only where they may change the sense: where their sum can reach the lead of the highest score,
+        or a word is listed for a candidate. All other nouns keep the sense with the highest score.
+        """
+        noun, candidate = self._find_hints(around, readings)
+        may_change = self.sways.take(around).sum(axis=0, dtype=np.int32) >= self.leads.take(readings)
+        may_change[noun] = True
+        changing = np.flatnonzero(may_change)
+        number_of = np.empty(len(readings), dtype=np.int64)
+        number_of[changing] = np.arange(len(changing))
+        chosen = self.chosen.take(readings)
+        chosen[np.flatnonzero(self.needs_cue.take(readings))] = NO_SENSE
+        chosen[changing] = self._choose_by_cues(
+            around.take(changing, axis=1), readings.take(changing), number_of.take(noun), candidate
+        )
+        return chosen
+
+    def _find_hints(
+        self, around: NDArray[np.int64], readings: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of a noun, and place in `candidates` of one of its candidates, for each word around that is listed."""
+        lemmas = readings % self.lemmas
+        nouns, words = [], []
+        for rows in around:
+            noun = np.flatnonzero(self.is_cue.take(rows))
+            word = rows.take(noun)
+            likely = np.flatnonzero(self.pair_filter.take(_hash(lemmas.take(noun), word)))
+            nouns.append(noun.take(likely))
+            words.append(word.take(likely))
+        noun = np.concatenate(nouns)
+        found, candidate = self.hints.find(readings.take(noun), np.concatenate(words))
+        return noun.take(found), candidate
+
     def _choose_by_cues(
-        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], readings: NDArray[np.int64]
+        self,
+        around: NDArray[np.int64],
+        readings: NDArray[np.int64],
+        hinted: NDArray[np.int64],
+        hints: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """[nouns] sense of each: all candidates are laid out one after another, and each word around adds its cues."""
+        """[nouns] sense of each: all candidates are laid out one after another, and each word around adds its cues.
+
+        `hinted` and `hints` are nouns and candidates of theirs, once for each word around that is listed.
+        """
         begin = self.candidate_starts.take(readings)
         counts = self.candidate_starts.take(readings + 1) - begin
         first_of = np.cumsum(counts) - counts
         noun_of = np.repeat(np.arange(len(readings)), counts)
-        lemmas = readings % self.lemmas
-        senses = self.candidates.take(np.arange(len(noun_of)) + (begin - first_of).take(noun_of))
+        senses = self.candidates.take(ranges(begin, counts))
         kinds = self.kinds.take(senses)
-        around = [rows.take(edge) for distance in range(1, REACH + 1) for edge in (firsts - distance, lasts + distance)]
         total = np.zeros(len(senses), dtype=np.int32)
-        for row in around:
-            total += self.cues.take(self.cue_of.take(row).take(noun_of) + kinds)
+        for cues in self.cue_of.take(around):
+            total += self.cues.take(cues.take(noun_of) + kinds)
         np.clip(total, -LIMIT, LIMIT, out=total)
         total += self.scores.take(senses)
-        unhinted = total.copy()
-        for row in around:
-            noun = np.flatnonzero(self.is_cue.take(row))
-            noun = noun[self.pair_filter.take(_hash(lemmas[noun], row[noun]))]
-            self._add_pairs(total, senses, row[noun], first_of[noun], counts[noun])
+        listed = np.bincount(hints + (first_of - begin).take(hinted), minlength=len(senses))
+        total += (PAIR * listed).astype(np.int32)
         best = np.maximum.reduceat(total, first_of)
         # The first of the best senses: the place of the first hit in each run.
-        hits = np.flatnonzero(total == best.take(noun_of))
+        hits = np.flatnonzero(total == best.take(noun_of))[::-1]
         winner = np.empty(len(readings), dtype=np.int64)
-        hits = hits[::-1]
-        winner[noun_of[hits]] = np.where(
-            self.needs_cue.take(readings).take(noun_of[hits]) & (total[hits] == unhinted[hits]), NO_SENSE, senses[hits]
-        )
-        return winner
-
-    def _add_pairs(
-        self, total: NDArray[np.int32], senses: NDArray[np.int64], row: NDArray[np.int64],
-        first_of: NDArray[np.int64], counts: NDArray[np.int64],
-    ) -> None:  # fmt: skip
-        """Add, in place, the scores that one listed word beside each noun gives to single senses."""
-        for number in range(int(counts.max(initial=0))):
-            has = np.flatnonzero(number < counts)
-            at = first_of[has] + number
-            keys = senses[at] << PAIR_BITS | row[has]
-            found = self.pair_keys[np.minimum(np.searchsorted(self.pair_keys, keys), len(self.pair_keys) - 1)]
-            total[at[found == keys]] += PAIR
+        winner[noun_of.take(hits)] = hits
+        silent = self.needs_cue.take(readings) & (listed.take(winner) == 0)
+        return np.where(silent, NO_SENSE, senses.take(winner))
 
     @property
     def lemmas(self) -> int:
         """Number of lemmas."""
         return len(self.chosen) // 2
+
+    @cached_property
+    def hints(self) -> Hints:
+        """The words listed for each reading."""
+        return build_hints(self.pair_keys, self.candidates, self.candidate_starts)
+
+    @cached_property
+    def leads(self) -> NDArray[np.int32]:
+        """[2 L] lead of a reading's highest score over its next candidate's; NEVER where no cues can make it up."""
+        reading_of = np.repeat(np.arange(2 * self.lemmas), np.diff(self.candidate_starts))
+        others = np.flatnonzero(self.candidates != self.chosen.take(reading_of))
+        second = np.full(2 * self.lemmas, -NEVER, dtype=np.int32)
+        np.maximum.at(second, reading_of.take(others), self.scores.take(self.candidates.take(others)))
+        leads = self.scores.take(self.chosen) - second
+        leads[(leads > 2 * LIMIT) | self.needs_cue] = NEVER
+        return leads
+
+    @cached_property
+    def sways(self) -> NDArray[np.uint8]:
+        """[W] greatest difference between what the word adds to two kinds."""
+        kinds = len(self.cues) - int(self.cue_of.max())
+        cues = self.cues.reshape(-1, kinds)
+        sways: NDArray[np.uint8] = (cues.max(axis=1).astype(np.int16) - cues.min(axis=1)).astype(np.uint8)
+        return sways.take(self.cue_of // kinds)
 
     @cached_property
     def pair_set(self) -> frozenset[int]:

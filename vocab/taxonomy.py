@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vocab.arrays import ranges, sorted_unique
 from vocab.errors import FormatError, InputError
-from vocab.lexicon import sorted_unique
 from vocab.wordnet import WordNet
 
 # Distances are kept as uint8: two ways up of at most MAX_DEPTH steps stay below FAR, and FAR + 1 is still a uint8.
@@ -70,7 +70,7 @@ def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[n
     while len(new):
         places, below = np.divmod(new, size)
         counts = starts[below + 1] - starts[below]
-        edges = np.repeat(starts[below] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        edges = ranges(starts[below], counts)
         reached = sorted_unique(np.repeat(places, counts) * size + parents[edges])
         new = reached[seen[np.searchsorted(seen, reached).clip(max=len(seen) - 1)] != reached]
         seen = np.sort(np.concatenate([seen, new]))

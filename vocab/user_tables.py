@@ -26,9 +26,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vocab.arrays import places_in, sorted_unique
 from vocab.entries import extended
 from vocab.errors import InputError
-from vocab.lexicon import MAX_WORDS, ROW_BITS, Edges, Lexicon, lexicon_from, sorted_unique
+from vocab.lexicon import MAX_WORDS, ROW_BITS, Edges, Lexicon, lexicon_from
 from vocab.nouns import FUNCTION_WORDS, NOUNS_TOO, PLURAL_ENDINGS
 from vocab.senses import NO_SENSE, Senses
 from vocab.tagger import Tagger
@@ -233,8 +234,8 @@ def _with_lemmas(
 
 def _lemmas_at(edges: Edges, keys: NDArray[np.int64]) -> NDArray[np.int32]:
     """Lemma that each key completes, else NONE."""
-    places = np.minimum(np.searchsorted(edges.keys, keys), len(edges.keys) - 1)
-    lemmas: NDArray[np.int32] = np.where(edges.keys[places] == keys, edges.lemmas[places], NONE)
+    places = places_in(edges.keys, keys)
+    lemmas: NDArray[np.int32] = np.where(places == NONE, NONE, edges.lemmas[places])
     return lemmas
 
 

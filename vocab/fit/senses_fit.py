@@ -35,7 +35,8 @@ from vocab.fit.names import read_long_names
 from vocab.fit.regression import require_scipy
 from vocab.fit.semcor import Sentence, read_semcor
 from vocab.fit.wordnet_files import read_glosses
-from vocab.senses import PAIR_BITS, REACH, SCALE, Senses, SenseTables, features_of_senses
+from vocab.hints import PAIR_BITS
+from vocab.senses import REACH, SCALE, Senses, SenseTables, features_of_senses
 from vocab.tagger import Tagger
 from vocab.tokens import split_words
 from vocab.wordnet import WordNet, synset_of_wnid
