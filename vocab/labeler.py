@@ -32,7 +32,7 @@ from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
-from vocab.scorer import Scorer, build_scorer
+from vocab.scorer import Profiled, Scorer, build_scorer
 from vocab.senses import NO_SENSE, Senses, build_senses
 from vocab.tagger import STRONG, Tag, Tagger
 from vocab.tokens import ABBREVIATED, UNBROKEN, Gap, split_words
@@ -125,7 +125,7 @@ class Labeler:
         why[empty & ~english] = EmptyReason.OTHER_LANGUAGE
         at = words.at[(empty & english).take(words.caption_of.take(words.at))]
         written = at[~np.isin(words.cases.take(at), SMALL)]
-        lead, is_name = self._noun_lead(words, written)
+        lead, is_name = self._noun_lead(self.scorer.look_up(words), written)
         why[words.caption_of.take(written[(lead >= 0) & is_name])] = EmptyReason.NAMES_ONLY
         if self.user is not None:
             silent = at[self.user.silent.take(words.rows.take(at))]
@@ -156,7 +156,8 @@ class Labeler:
         singles = np.flatnonzero(self.lexicon.is_noun.take(context.rows))
         heads = starts + lengths - 1
 
-        ahead, is_name = self._noun_lead(context, np.concatenate([heads, singles]))
+        profiled = self.scorer.look_up(context)
+        ahead, is_name = self._noun_lead(profiled, np.concatenate([heads, singles]))
         is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
         is_phrase &= self._are_unbroken(context, starts, lengths)
         is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
@@ -175,7 +176,7 @@ class Labeler:
         single_lemmas = single_lemmas[kept]
         names = np.flatnonzero(single_is_name & (single_lemmas < self.lexicon.own))
         apart = np.ones(len(singles), dtype=bool)
-        apart[names] = ~self._is_beside_name(context, singles[names])
+        apart[names] = ~self._is_beside_name(profiled, singles[names])
         singles, readings = singles[apart], (single_lemmas + self.senses.lemmas * single_is_name)[apart]
         return Nouns(
             np.concatenate([starts[won], singles]),
@@ -215,24 +216,24 @@ class Labeler:
         beside: NDArray[np.bool_] = np.where(users, entries, is_phrase & ~(stops & shared))
         return beside
 
-    def _is_beside_name(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _is_beside_name(self, words: Profiled, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
         beside = np.concatenate([at - 1, at + 1])
-        joined = ~STRONG.take(context.gaps.take(np.concatenate([at, at + 1])))
-        scores = self.scorer.scores(context, beside)
-        small = np.isin(context.cases.take(beside), SMALL)
+        joined = ~STRONG.take(words.context.gaps.take(np.concatenate([at, at + 1])))
+        scores = self.scorer.scores(words, beside)
+        small = np.isin(words.context.cases.take(beside), SMALL)
         is_name: NDArray[np.bool_] = joined & (scores.argmax(axis=1) == Tag.NAME) & ~small
         return is_name[: len(at)] | is_name[len(at) :]
 
-    def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    def _noun_lead(self, words: Profiled, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name.
 
         A small letter beside capitals denies a name.
         """
-        scores = self.scorer.scores(context, at)
+        scores = self.scorer.scores(words, at)
         others = np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = np.maximum(scores[:, Tag.NOUN], scores[:, Tag.NAME]) - others
-        small = np.isin(context.cases.take(at), SMALL)
+        small = np.isin(words.context.cases.take(at), SMALL)
         is_name: NDArray[np.bool_] = (scores[:, Tag.NAME] > scores[:, Tag.NOUN]) & ~small
         return lead, is_name
 
