@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vocab.arrays import among
 from vocab.context import CASES, END, GAPS, Case, Context
-from vocab.tagger import PROFILE_OF_CASE, STRONG, WINDOW, Tag, Tagger, lanes, pack_lanes
+from vocab.tagger import PARTING_GAPS, PROFILE_OF_CASE, WINDOW, Tag, Tagger, lanes, pack_lanes
 from vocab.tokens import Gap
 
 ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
@@ -22,11 +23,10 @@ ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
 ORDINARY_OF_CASE = np.zeros(CASES, dtype=np.int64)
 ORDINARY_OF_CASE[[Case.LOWER, Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER]] = 1
 ORDINARY_OF_CASE[[Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER]] = 2
-ODD_CASE = ~np.isin(np.arange(CASES), (*ORDINARY, Case.NONE))
-ODD_GAP = ~STRONG & (np.arange(GAPS) != Gap.SPACE)
-ODD_CASES, ODD_GAPS, STRONG_GAPS = (table.tobytes().ljust(256, b"\0") for table in (ODD_CASE, ODD_GAP, STRONG))
-"""the same by byte, for `bytes.translate`"""
-ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
+ODD_CASES = tuple(case for case in Case if case not in (*ORDINARY, Case.NONE))
+ODD_GAPS = tuple(gap for gap in range(GAPS) if gap not in (Gap.SPACE, *PARTING_GAPS))
+ORDINARY_GAP = np.arange(GAPS)
+ORDINARY_GAP[list(ODD_GAPS)] = Gap.SPACE
 
 CLASS_BITS = 16
 # A profile here: the window's five columns, then the word's own, complete, in each case of PROFILE_OF_CASE.
@@ -104,7 +104,7 @@ class Scorer:
 
     def _sides(self, gaps: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Side of each word: its neighbour's class, or in its stead the gap between."""
-        strong = np.flatnonzero(_among(gaps, STRONG_GAPS))
+        strong = np.flatnonzero(among(gaps, PARTING_GAPS))
         classes[strong] = self.classes + gaps.take(strong).astype(np.int64)
         return classes
 
@@ -133,17 +133,12 @@ def _add(total: NDArray[np.int16], rows: NDArray[np.int64], scores: NDArray[np.i
 
 def _is_odd(context: Context) -> NDArray[np.bool_]:
     """[places] true where a gap on either side, or a case in the window of three, is not ordinary."""
-    odd_gap = _among(context.gaps, ODD_GAPS)
-    odd_case = _among(context.cases, ODD_CASES)
+    odd_gap = among(context.gaps, ODD_GAPS)
+    odd_case = among(context.cases, ODD_CASES)
     odd: NDArray[np.bool_] = odd_gap | odd_case
     odd[:-1] |= odd_gap[1:] | odd_case[1:]
     odd[1:] |= odd_case[:-1]
     return odd
-
-
-def _among(values: NDArray[np.uint8], table: bytes) -> NDArray[np.bool_]:
-    """`table[value]` for every value, a third of the time that `take` needs: `take` makes an index of each byte."""
-    return np.frombuffer(values.tobytes().translate(table), dtype=bool)
 
 
 def build_scorer(tagger: Tagger) -> Scorer:
