@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainer.dense.maps import FeatureMaps, MapSpec, read_own_values, require_pooled_map, set_stride
+from trainer.model.backbone import features
 from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError
 
@@ -56,6 +57,18 @@ def test_a_convolutional_network_has_a_map_after_each_stage(name: str, last: Map
     assert [tuple(each.shape) for each in maps(IMAGES)] == [
         (2, spec.channels, SIZE // spec.stride, SIZE // spec.stride) for spec in maps.specs
     ]
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "test_nfnet", "test_resnet"])
+def test_the_mean_of_a_convolutional_network_s_last_map_is_what_its_classifier_reads(name: str) -> None:
+    network: Any = timm.create_model(name, num_classes=2).eval()
+    pixels = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = features(network, pixels)
+    maps = FeatureMaps(network, size=96)
+    with torch.no_grad():
+        (last,) = maps(pixels)
+    assert torch.allclose(last.mean((2, 3)), wanted, atol=1e-5)
 
 
 def test_parameters_that_no_map_depends_on_take_no_gradient() -> None:

@@ -9,6 +9,10 @@ import pytest
 from tests.pictures import picture
 from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.detect_task import open_side
+from trainer.transfer.config import TransferConfig
+from trainer.transfer.detect import open_task_of
+from trainer.transfer.suite_plan import calls_of, detect_config, options
+from trainer.transfer.tasks_file import read_tasks
 from vocab.errors import InputError
 
 BOX = (3, 4, 10, 9)
@@ -28,13 +32,13 @@ def document(filename: str, *things: str, size: tuple[object, object] = (24, 16)
     )
 
 
-def opened(root: Path, *documents: str, bad: float = 0.5) -> AnnotatedImages:
+def opened(root: Path, *documents: str, bad: float = 0.5, listing: Path | None = None) -> AnnotatedImages:
     for folder in ("xml", "images"):
         (root / folder).mkdir()
     for number, content in enumerate(documents):
         (root / "xml" / f"{number}.xml").write_text(content)
         (root / "images" / f"{number}.png").write_bytes(picture())
-    return open_side(f"{root / 'xml'}::{root / 'images'}", max_bad_share=bad)
+    return open_side(f"{root / 'xml'}::{root / 'images'}", max_bad_share=bad, listing=listing)
 
 
 def test_pixels_count_from_one_and_the_last_one_is_inside(tmp_path: Path) -> None:
@@ -87,6 +91,85 @@ def test_a_file_that_is_no_annotation_is_a_bad_image(tmp_path: Path, content: st
     data = opened(tmp_path, document("0.png", thing()), content)
     assert data.images.names == ("0.png",)
     assert [(bad.key, bad.reason) for bad in data.images.skipped] == [("1.xml", "broken_annotation")]
+
+
+def test_a_list_chooses_the_images(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("2\n0 \n\n")
+    documents = [document(f"{number}.png", thing(name)) for number, name in enumerate(("dog", "cat", "cow"))]
+    data = opened(tmp_path, *documents, listing=tmp_path / "val.txt")
+    assert data.images.names == ("0.png", "2.png")
+    # Another list of the same folder may have other classes.
+    assert (data.images.labels, data.classes.tolist(), data.images.skipped) == (("cow", "dog"), [1, 0], ())
+
+
+def test_an_image_of_a_list_that_is_absent_is_a_bad_image(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("0\n7\n1\n")
+    documents = [document("0.png", thing()), document("elsewhere.png", thing())]
+    data = opened(tmp_path, *documents, bad=0.7, listing=tmp_path / "val.txt")
+    assert data.images.names == ("0.png",)
+    assert {(bad.key, bad.reason) for bad in data.images.skipped} == {
+        ("7.xml", "missing"),
+        ("elsewhere.png", "missing"),
+    }
+    with pytest.raises(InputError, match=r"found 1 of 3 images that can be used \(2 missing; for example 7.xml, else"):
+        open_side(f"{tmp_path / 'xml'}::{tmp_path / 'images'}", max_bad_share=0.1, listing=tmp_path / "val.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "found nothing"),
+        (b"\n \n", "found nothing"),
+        (b"0\n1\n0\n", "found '0' twice"),
+        (b"0  1\n1 -1\n", "found the line '0 1'; .*lists of one class, such as dog_train.txt, have another"),
+        (b"\xff\xd8\xff", "found 'utf-8' codec"),
+        (None, "No such file"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(tmp_path: Path, content: bytes | None, found: str) -> None:
+    if content is not None:
+        (tmp_path / "val.txt").write_bytes(content)
+    with pytest.raises(InputError, match=rf"val.txt: {found}" if content is not None else found):
+        opened(tmp_path, document("0.png", thing()), listing=tmp_path / "val.txt")
+
+
+def test_a_tasks_file_names_the_lists_of_both_sides(tmp_path: Path) -> None:
+    # Images of another size each: the same image on both sides would be refused.
+    opened(tmp_path, *(document(f"{number}.png", thing(), size=(24, 16 + number)) for number in range(3)))
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.png").write_bytes(picture(size=(24, 16 + number)))
+    (tmp_path / "train.txt").write_text("0\n2\n")
+    (tmp_path / "val.txt").write_text("1\n")
+    side = f"{tmp_path / 'xml'}::{tmp_path / 'images'}"
+    (tmp_path / "tasks.toml").write_text(
+        f"""
+[[task]]
+name = "voc"
+train = "{side}"
+test = "{side}"
+methods = ["detect"]
+percents = [100]
+
+[task.detect]
+epochs = 3
+train_list = "{tmp_path / "train.txt"}"
+test_list = "{tmp_path / "val.txt"}"
+"""
+    )
+    (task,) = read_tasks(tmp_path / "tasks.toml", options())
+    suite = TransferConfig("model", tmp_path / "tasks.toml", tmp_path / "suite")
+    config = detect_config(calls_of(task, frozenset())[0], suite)
+    data = open_task_of(config)
+    assert config.epochs == 3
+    assert (data.train.images.names, data.test.images.names) == (("0.png", "2.png"), ("1.png",))
+
+
+def test_coco_s_annotations_take_no_list(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"--task.train-list or --task.test-list: found .*; wanted a list of the images"
+    ):
+        open_side(f"{tmp_path / 'a.json'}::{tmp_path}", max_bad_share=0.1, listing=tmp_path / "val.txt")
 
 
 def test_two_annotations_of_one_image_are_refused(tmp_path: Path) -> None:

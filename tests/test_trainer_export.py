@@ -174,6 +174,7 @@ def test_a_backbone_gives_the_features_before_the_classifier(run: Path, tmp_path
     assert other(IMAGES).shape == (3, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [False, True])
 def test_onnx_computes_the_model_s_outputs_for_any_number_of_images(
     finished: Path, tmp_path: Path, backbone: bool
@@ -190,6 +191,7 @@ def test_onnx_computes_the_model_s_outputs_for_any_number_of_images(
             assert torch.allclose(torch.from_numpy(found), model(IMAGES[:count]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pool", "resolution"), [("avg", "fixed"), ("map", "fixed"), ("token", "variable"), ("avg", "schedule")]
 )

@@ -292,6 +292,18 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
         plain.for_head().check(world=2)
 
 
+def test_a_batch_norm_of_a_single_place_is_refused_before_the_first_step(
+    model: Path, task: MaskTask, tmp_path: Path
+) -> None:
+    # The model's patches have 8 pixels.
+    one: dict[str, Any] = {"image_size": 8, "batch": 2, "accumulate": 2, "blocks": ("last",)}
+    for plan in (False, True):
+        with pytest.raises(InputError, match=r"--batch: found 2, which is 1 image at a time, whose map has a single"):
+            segment(config(model, task, tmp_path / "run", plan=plan, **one))
+    assert not (tmp_path / "run").exists()
+    assert segment(config(model, task, tmp_path / "two", epochs=1, **{**one, "accumulate": 1})) == 0
+
+
 def test_a_block_and_a_size_that_the_model_lacks_are_refused(model: Path, task: MaskTask, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the blocks: found block -3 of"):
         segment(config(model, task, tmp_path / "run", blocks=("-3",)))

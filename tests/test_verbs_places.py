@@ -25,17 +25,18 @@ import pipeline.__main__
 import trainer.__main__
 import vocab.__main__
 from pipeline.config import Align, Check, Explain, Label, Prune, Report, SampleConfig, Verify
+from tests import detection, segmentation
 from tests.corpus import Corpus, command, make_corpus
 from tests.labels import label_table
 from tests.pictures import write_tar
 from tests.released_weights import CLASSES, COUNTS, released
-from tests.segmentation import NAMES, write_scenes
 from tests.servers import s3_server
 from tests.synsets import CAR, CAT, DOG
 from trainer.config import PretrainConfig
 from trainer.pretrain import pretrain
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.dense_config import SegmentConfig
+from trainer.transfer.detect_config import DetectConfig
 from trainer.transfer.tasks_file import read_tasks
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from trainer.weights.export import export
@@ -47,6 +48,10 @@ TAKES, REFUSES = "takes URIs", "refuses URIs"
 DATA = dict.fromkeys(["images", "labels", "vocabulary", "eval-images", "eval-labels"], TAKES) | {"cache": REFUSES}
 RUN = DATA | {"out": REFUSES, "probe-images": TAKES, "probe-eval-images": TAKES, "init": TAKES}
 TASK = dict.fromkeys(["task.train", "task.test", "task.class-names", "model"], TAKES) | {"task.cache": REFUSES}
+DENSE = dict.fromkeys(["task.train", "task.test", "task.train-list", "task.test-list", "out"], REFUSES) | {
+    "model": TAKES,
+    "task.class-names": TAKES,
+}
 WORDNET = {"wordnet": REFUSES, "spacy-model": REFUSES}
 
 
@@ -75,11 +80,8 @@ VERBS = {
     "trainer probe": Verb(ProbeConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer zeroshot": Verb(ZeroShotConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer finetune": Verb(FinetuneConfig, TASK | {"out": REFUSES}),
-    "trainer segment": Verb(
-        SegmentConfig,
-        dict.fromkeys(["task.train", "task.test", "task.train-list", "task.test-list", "out"], REFUSES)
-        | {"model": TAKES, "task.class-names": TAKES},
-    ),
+    "trainer segment": Verb(SegmentConfig, DENSE),
+    "trainer detect": Verb(DetectConfig, DENSE),
     "trainer transfer": Verb(
         TransferConfig, {"model": TAKES, "tasks": TAKES, "out": REFUSES, "features": REFUSES, "cache": REFUSES}
     ),
@@ -114,7 +116,7 @@ NEEDED = {
     "vocab fit-senses": {"semcor": "s", "listed": "l"},
 } | {
     f"trainer {verb}": {"model": "m", "task.train": "a.tar", "task.test": "b.tar", "out": "o"}
-    for verb in ("probe", "zeroshot", "finetune", "segment")
+    for verb in ("probe", "zeroshot", "finetune", "segment", "detect")
 }
 MAINS = {"pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main, "vocab": vocab.__main__.main}
 
@@ -197,7 +199,8 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(ExportConfig(root / "run", root / "model"))
     write_task(root / "task/train.tar", 12)
     write_task(root / "task/test.tar", 6)
-    (root / "mask_names.json").write_text(json.dumps(NAMES))
+    (root / "mask_names.json").write_text(json.dumps(segmentation.NAMES))
+    (root / "object_names.json").write_text(json.dumps({each["name"]: "dog" for each in detection.CATEGORIES}))
     (root / "names.json").write_text(json.dumps({"0": "dog", "1": "cat", "2": "car"}))
     (root / "tasks.toml").write_text(
         '[[task]]\nname = "squares"\ntest = "s3://verbs/world/task/test.tar"\nmethods = ["zeroshot"]\n'
@@ -324,6 +327,18 @@ GIVEN: dict[str, dict[str, Any]] = {
         "blocks": "last",
         "learning-rates": "1e-3",
     },
+    "trainer detect": {
+        **SMALL,
+        "model": f"{S3}/model",
+        "task.class-names": f"{S3}/object_names.json",
+        "out": "detected",
+        "image-size": "64",
+        "epochs": "1",
+        "head-width": "16",
+        "head-convolutions": "1",
+        "proposals": "40",
+        "boxes": "32",
+    },
     "trainer transfer": {"model": f"{S3}/model", "tasks": f"{S3}/tasks.toml", **SMALL, "out": "suite"},
     "trainer feed": {**IMAGES, "batch-size": "4", "image-size": "16", "workers": "0", "seconds": "0.1"},
     "trainer plan": {**IMAGES, **PROBED, "init": f"{S3}/model"},
@@ -352,8 +367,9 @@ def test_what_takes_uris_works_on_an_object_store(
         assert (kind == TAKES) == str(given.get(option, "")).startswith("s3"), option
     if verb == "trainer pretrain":
         given = as_options(Corpus(world / "images", world / "labels", world / "vocabulary.parquet"), tmp_path) | given
-    elif verb == "trainer segment":
-        sides = {side: write_scenes(tmp_path / side, numbers) for side, numbers in (("train", [1, 2]), ("test", [3]))}
+    elif verb in ("trainer segment", "trainer detect"):
+        write = segmentation.write_scenes if verb == "trainer segment" else detection.write_scenes
+        sides = {side: write(tmp_path / side, numbers) for side, numbers in (("train", [1, 2, 3, 4]), ("test", [5]))}
         given = given | {f"task.{side}": location for side, location in sides.items()}
     elif "trainer" in verb and any("cache" in option for option in VERBS[verb].places):
         given = given | {next(option for option in VERBS[verb].places if "cache" in option): str(tmp_path / "cache")}

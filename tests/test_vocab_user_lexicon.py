@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hostile_captions import HOSTILE, captions
-from vocab import labeler, plain
+from vocab import labeler, plain, user_tables
 from vocab.empty_reasons import EmptyReason
 from vocab.errors import InputError
 from vocab.labelers import load_labeler
@@ -143,11 +143,10 @@ def test_an_entry_is_found_whatever_stands_around_it(caption: str) -> None:
     assert TOY in labels(WORDS, caption)[0]
 
 
-@pytest.mark.parametrize(
-    "word", ["the", "running", "very", "zorbification", "xq", "q", "paris", "navy", "3d", "us", "der"]
-)
-def test_any_word_can_be_an_entry(word: str) -> None:
-    assert labels(f"{word} = toy.n.03", word, f"a {word}", word.upper()) == [[TOY]] * 3
+def test_any_word_can_be_an_entry() -> None:
+    words = ["the", "running", "very", "zorbification", "xq", "q", "paris", "navy", "3d", "us", "der"]
+    captions = [form for word in words for form in (word, f"a {word}", word.upper())]
+    assert labels("".join(f"{word} = toy.n.03\n" for word in words), *captions) == [[TOY]] * 33
 
 
 def test_an_entry_wins_over_the_built_in_one() -> None:
@@ -179,15 +178,14 @@ def test_an_entry_with_a_sign_is_found_with_any() -> None:
     assert labels("ac dc = toy.n.03", "AC/DC")[0] != [TOY]
 
 
-@pytest.mark.parametrize(
-    ("entry", "plural"),
-    [
-        ("man", "men"), ("goose", "geese"), ("hand", "hands"), ("arm", "arms"), ("zorb", "zorbs"), ("blix", "blixes"),
-        ("frobby", "frobbies"), ("zatch", "zatches"), ("zorbman", "zorbmen"), ("bobalo", "bobaloes"), ("dog", "dogs"),
-    ],
-)  # fmt: skip
-def test_an_entry_is_found_in_its_plural(entry: str, plural: str) -> None:
-    assert labels(f"{entry} = toy.n.03\nbig {entry} = hat.n.01", plural, f"big {plural}") == [[TOY], [HAT]]
+def test_an_entry_is_found_in_its_plural() -> None:
+    plurals = {
+        "man": "men", "goose": "geese", "hand": "hands", "arm": "arms", "zorb": "zorbs", "blix": "blixes",
+        "frobby": "frobbies", "zatch": "zatches", "zorbman": "zorbmen", "bobalo": "bobaloes", "dog": "dogs",
+    }  # fmt: skip
+    lines = "".join(f"{entry} = toy.n.03\nbig {entry} = hat.n.01\n" for entry in plurals)
+    captions = [form for plural in plurals.values() for form in (plural, f"big {plural}")]
+    assert labels(lines, *captions) == [[TOY], [HAT]] * 11
 
 
 def test_a_plural_that_means_something_else_keeps_its_meaning() -> None:
@@ -243,17 +241,18 @@ def test_a_lexicon_comes_back_from_its_parquet_file(tmp_path: Path) -> None:
 
 
 def test_a_lexicon_of_many_entries_is_read_and_found() -> None:
-    words = ["".join(chr(97 + number // 26**place % 26) for place in range(4)) for number in range(100_000)]
+    words = ["".join(chr(97 + number // 26**place % 26) for place in range(4)) for number in range(30_000)]
     lexicon = lexicon_in("".join(f"zq{word} = n{HAT:08d}\n" for word in words), name="")
-    assert len(lexicon.entries) == 100_000
+    assert len(lexicon.entries) == 30_000
     assert labeler.load_with(lexicon).label(pa.array(["a zqaaaa", f"ZQ{words[-1]}"])).to_pylist() == [[HAT], [HAT]]
 
 
-def test_more_words_than_the_tables_hold_are_refused() -> None:
+def test_more_words_than_the_tables_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_tables, "ROW_BITS", 18)
     lexicon = UserLexicon(
-        "".join(f"zq{number:x}x zr{number:x}y zs{number:x}y zt{number:x}v\tn{HAT:08d}\n" for number in range(200_000))
+        "".join(f"zq{number:x}x zr{number:x}y zs{number:x}y zt{number:x}v\tn{HAT:08d}\n" for number in range(10_000))
     )
-    with pytest.raises(InputError, match=r"--lexicon: found 1,000,000 words and plurals.*wanted at most \d{3},\d{3}\."):
+    with pytest.raises(InputError, match=r"--lexicon: found 50,000 words and plurals.*wanted at most 3\d,\d{3}\."):
         labeler.load_with(lexicon)
 
 

@@ -116,6 +116,7 @@ def test_a_damaged_packed_file_is_refused(packed: bytes, damage: bytes) -> None:
         wordnet.unpack(content)
 
 
+@pytest.mark.slow
 def test_the_packed_file_is_what_wordnets_own_files_give() -> None:
     if not (DATABASE / "index.sense").is_file():
         pytest.skip(f"no {DATABASE}; on Debian: apt-get install wordnet-base wordnet-sense-index")

@@ -75,7 +75,8 @@ class ImportConfig(Options):
 class PlanConfig(Options):
     """Say what a run will cost, in memory, work and hours, before it is launched.
 
-    No data is needed. Takes every option that python -m trainer pretrain RECIPE --help lists, too.
+    No data is needed. Takes every option that python -m trainer pretrain RECIPE --help lists, too. For detect and
+    segment, their option --plan says it.
     """
 
     pretrain: Annotated[PretrainConfig, "elsewhere"] = field(default_factory=PretrainConfig)

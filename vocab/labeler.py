@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -389,9 +389,9 @@ def load() -> Labeler:
     )
 
 
-@cache
+@lru_cache(maxsize=1)
 def load_with(lexicon: UserLexicon) -> Labeler:
-    """The labeler with a user's own words, built once per process.
+    """The labeler with a user's own words; the last one that was built is kept, for each takes 70 MB.
 
     Raises InputError for more words than the tables can hold.
     """

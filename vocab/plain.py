@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from operator import and_
 
 import numpy as np
@@ -419,7 +419,7 @@ def find_phrases(labeler: Labeler, words: Sequence[Word]) -> list[Noun]:
     return found
 
 
-@cache
+@lru_cache(maxsize=1)
 def edges_of(lexicon: Lexicon) -> dict[tuple[int, int], tuple[int, int]]:
     """`Lexicon.edges` as a dictionary: node and row of the next word -> next node, and lemma that is complete."""
     keys = [(key >> ROW_BITS, key & ((1 << ROW_BITS) - 1)) for key in lexicon.edge_keys.tolist()]

@@ -8,6 +8,7 @@ marked as crowds are neither found nor missed. Small objects have less than 32 x
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,6 +50,11 @@ class Precision:
     """by `NAMES`"""
     by_class: tuple[float | None, ...]
     """AP of each class"""
+
+    @property
+    def class_scores(self) -> list[float]:
+        """AP of each class; NaN where no object is of that kind."""
+        return [math.nan if value is None else value for value in self.by_class]
 
 
 def average_precision(data: AnnotatedImages, found: Sequence[FoundObjects], kind: Kind) -> Precision:

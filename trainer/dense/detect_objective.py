@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,21 +63,40 @@ def targets_of(batch: Batch) -> list[ObjectTargets]:
     ]
 
 
+class DetectorLayers(nn.Module):
+    """The layers of a detector that a training step computes, on boxes without contents, to count what they cost.
+
+    The heads see as many boxes as they may learn from, and the mask head a quarter of them. Anchors, proposals,
+    matching and losses, which depend on what images show, are left out.
+    """
+
+    def __init__(self, detector: Detector, sizes: HeadSizes) -> None:
+        super().__init__()
+        self.detector, self.sizes = detector, sizes
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"], seeds: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Sum of all outputs."""
+        detector, sizes, heads = self.detector, self.sizes, self.detector.heads
+        seeds_of(detector.backbone.model).set(seeds)
+        boxes = sizes.boxes * len(pixels)
+        levels, _ = detector.maps(pixels)
+        objectness, deltas = detector.proposals.head(list(levels.values()))
+        found = heads.box_predictor(heads.box_head(pixels.new_empty(boxes, sizes.width, BOX_MAP, BOX_MAP)))
+        every = [*objectness, *deltas, *found]
+        if heads.has_mask():
+            inside = pixels.new_empty(int(boxes * POSITIVE_BOXES), sizes.width, MASK_MAP, MASK_MAP)
+            every.append(heads.mask_predictor(heads.mask_head(inside)))
+        return torch.stack([each.sum() for each in every]).sum()
+
+
 def detection_flops(detector: Detector, sizes: HeadSizes, *, size: int) -> int:
     """Count the operations of a training image of `size` pixels, forward and backward, by torch and without data.
 
-    Every box that the heads may learn from counts, and a quarter of them for the mask head.
+    Those of `DetectorLayers` count.
     """
     copy = meta_copy(detector).eval()
     assert isinstance(copy, Detector)
-    heads = copy.heads
+    pixels, seeds = torch.empty(1, 3, size, size, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        levels, _ = copy.maps(torch.empty(1, 3, size, size, device="meta"))
-        copy.proposals.head(list(levels.values()))
-        heads.box_predictor(heads.box_head(torch.empty(sizes.boxes, sizes.width, BOX_MAP, BOX_MAP, device="meta")))
-        if heads.has_mask():
-            positives = int(sizes.boxes * POSITIVE_BOXES)
-            heads.mask_predictor(
-                heads.mask_head(torch.empty(positives, sizes.width, MASK_MAP, MASK_MAP, device="meta"))
-            )
+        DetectorLayers(copy, sizes)(pixels, seeds)
     return TRAINING_OVER_FORWARD * int(counter.get_total_flops())

@@ -16,7 +16,7 @@ import numpy as np
 from trainer.data.tar_locations import is_local, local_name
 from trainer.dense.annotated_images import AnnotatedImages, check_left_out, left_out_notes
 from trainer.dense.annotations import open_instances
-from trainer.dense.voc import open_voc
+from trainer.dense.voc import open_voc, refuse_list
 from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
 from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
 from vocab.errors import InputError, MismatchError
@@ -47,16 +47,21 @@ def open_detect_task(
     max_bad_share: float,
     percent: float,
     seed: int,
+    train_list: Path | None = None,
+    test_list: Path | None = None,
 ) -> DetectData:
     """Open both sides of a task; no image is read. `percent`: share of the training images that are used.
 
     `masks`: learn masks, and leave out and count objects without one; None: where nearly all objects of both sides have
-    one, at most `max_bad_share` excepted.
+    one, at most `max_bad_share` excepted. `train_list`, `test_list`: lists of the images to take of a VOC side.
 
     Raises InputError for a side that cannot be opened, and MismatchError for test classes that are not trained on and
     for an image that is on both sides.
     """
-    sides = [open_side(location, max_bad_share=max_bad_share) for location in (train, test)]
+    sides = [
+        open_side(location, max_bad_share=max_bad_share, listing=listing)
+        for location, listing in ((train, train_list), (test, test_list))
+    ]
     wanted = all(nearly_all_masks(side, max_bad_share) for side in sides) if masks is None else masks
     few = () if wanted or masks is not None else few_masks_notes(train=sides[0], test=sides[1])
     if wanted:
@@ -78,8 +83,8 @@ def open_detect_task(
     return DetectData(own, other, task, masks=wanted)
 
 
-def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
-    """Open one side of a task. Raises InputError for a location of another form."""
+def open_side(location: str, *, max_bad_share: float, listing: Path | None = None) -> AnnotatedImages:
+    """Open one side of a task. Raises InputError for a location of another form, and for a list with COCO's."""
     annotations, between, folder = location.rpartition(BETWEEN)
     if not between or not all(map(is_local, (annotations, folder))):
         raise InputError(
@@ -94,8 +99,9 @@ def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
             location, found=f"no image folder {folder!r}", wanted=FORM, remedy="Check the path after the two colons."
         )
     if source.is_dir():
-        return open_voc(source, images, max_bad_share=max_bad_share)
+        return open_voc(source, images, max_bad_share=max_bad_share, listing=listing)
     if source.suffix.lower() == ".json":
+        refuse_list(listing, source)
         return open_instances(source, images, max_bad_share=max_bad_share)
     raise InputError(
         location,

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from timm.layers.attention import Attention
 from timm.layers.classifier import NormMlpClassifierHead
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models.nfnet import NormFreeNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -119,11 +120,22 @@ def maps_of(
         found = timm_model.forward_intermediates(
             pixels, indices=wanted, norm=True, stop_early=True, output_fmt="NCHW", intermediates_only=True
         )
-        # Some convolutional networks norm behind the pooling, with one norm for each place.
-        if wanted[-1] == count_maps(model) - 1 and isinstance(getattr(model, "head", None), NormMlpClassifierHead):
-            found = [*found[:-1], timm_model.head.norm(found[-1])]
+        if wanted[-1] == count_maps(model) - 1:
+            found = [*found[:-1], _finished(timm_model, found[-1])]
     by_block = dict(zip(wanted, found, strict=True))
     return [by_block[block] for block in blocks]
+
+
+def _finished(model: Any, last: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
+    """The last map of a convolutional network, with what timm has between it and the classifier beside the pooling."""
+    if isinstance(getattr(model, "head", None), NormMlpClassifierHead):
+        # They norm behind the pooling, with one norm for each place.
+        normed: Tensor = model.head.norm(last)
+        return normed
+    if isinstance(model, NormFreeNet):
+        activated: Tensor = model.final_act(last)
+        return activated
+    return last
 
 
 def count_maps(model: nn.Module) -> int:

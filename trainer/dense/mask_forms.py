@@ -29,6 +29,7 @@ from trainer.dense.label_maps import (
     ValueMaps,
     classes_of_values,
 )
+from trainer.dense.voc import read_list, refuse_list
 from trainer.transfer.dense_config import MaskTask
 from trainer.transfer.tasks.class_folders import files_below, is_image_name
 from trainer.transfer.tasks.class_names import Names
@@ -140,13 +141,7 @@ def open_side(location: str, config: MaskTask, listing: Path | None, given: Name
     if not before.lower().endswith(".json"):
         count = len(given) if isinstance(given, list) else None
         return _open_folders(before, after, config, listing, first=first, classes=count)
-    if listing is not None:
-        raise InputError(
-            "--task.train-list or --task.test-list",
-            found=f"{listing} for {before}",
-            wanted="a list of the images in two folders",
-            remedy="Leave it out: annotations list their images.",
-        )
+    refuse_list(listing, before)
     annotations, (folder, _, pngs) = Path(before), after.partition(BETWEEN)
     _require_folder(folder)
     if is_panoptic(annotations):
@@ -161,7 +156,7 @@ def _open_folders(
     _require_folder(masks)
     pictures = _by_stem(images, [path for path in files_below(images) if is_image_name(path)])
     drawn = _by_stem(masks, files_below(masks))
-    stems = sorted(pictures) if listing is None else _listed(listing)
+    stems = sorted(pictures) if listing is None else read_list(listing)
     skipped = [Skipped("", stem, "missing") for stem in stems if stem not in pictures]
     there = [stem for stem in stems if stem in pictures]
     skipped += [Skipped("", shown(pictures[stem]), "no_mask") for stem in there if stem not in drawn]
@@ -194,18 +189,6 @@ def _by_stem(root: str, paths: Sequence[str]) -> dict[str, str]:
                 wanted="one file of a stem, for images and masks are paired by stem",
                 remedy="Move one of them away.",
             )
-    return stems
-
-
-def _listed(path: Path) -> list[str]:
-    """Stems of a list such as VOC's train.txt, one in each line. Raises InputError for none, and for one twice."""
-    try:
-        stems = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, found=f"{error}", wanted="a text file of stems", remedy="Check the path.") from error
-    if not stems or len(set(stems)) < len(stems):
-        found = "a stem twice" if stems else "an empty file"
-        raise InputError(path, found=found, wanted="each stem once, one a line", remedy="Correct the list.")
     return stems
 
 

@@ -31,6 +31,8 @@ from trainer.transfer.tasks.opening import TaskData, check_sides, notes_of, subs
 from vocab.errors import MismatchError
 from vocab.pages.text import counted, listed, shown, tell
 
+ASSUMED_CLASSES = 150
+"""classes of a task whose masks are not read and tell its classes alone: those of ADE20K"""
 THREADS = 8
 """threads that read label maps before the first step"""
 
@@ -72,10 +74,13 @@ class SegmentationData:
     """the same images as those of any other task, with names of classes and notes"""
 
 
-def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: int = 0) -> SegmentationData:
+def open_masks(
+    config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: int = 0, read: bool = True
+) -> SegmentationData:
     """Open both sides of a task. All ranks must call; each reads its share of the label maps.
 
-    `percent`: share of the training images, drawn by `seed`.
+    `percent`: share of the training images, drawn by `seed`. Without `read` no label map is read: no image shows a
+    class, and where the maps alone tell the classes, there are ASSUMED_CLASSES of them, which a note says.
 
     Raises InputError for a side that cannot be opened, and for more bad images or label maps than
     `config.max_bad_share`; MismatchError for sides of other classes, for an image on both, and for names that are not
@@ -86,12 +91,16 @@ def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: in
         open_side(location, config, listing, given, first=first)
         for location, listing in ((config.train, config.train_list), (config.test, config.test_list))
     ]
-    scanned = [_scan(side, config, rank) for side in sides]
+    scanned = [_scan(side, config, rank) if read else [_UNREAD] * len(side.store.paths) for side in sides]
     train, test = _masked(sides, scanned, config)
-    check_sides(train.images, test.images)
     own = train.images.class_names
     named = names_of_classes(train.images.labels, given, source=config.class_names, own=own)
-    notes = (*notes_of("train", train.images), *notes_of("test", test.images), *named.notes)
+    if read:
+        check_sides(train.images, test.images)
+        notes = (*notes_of("train", train.images), *notes_of("test", test.images), *named.notes)
+    else:
+        assumed = f"{ASSUMED_CLASSES} classes assumed (as in ADE20K; --task.class-names gives yours)"
+        notes = (*named.notes, *([assumed] if sides[0].labels is None else []))
     train = replace(train, images=subset(train.images, percent=percent, seed=seed))
     return SegmentationData(train, test, TaskData(train.images, test.images, named.names, notes))
 
@@ -127,6 +136,9 @@ class _Scan:
     """of the class of each pixel"""
     turned: bool = False
     """the image has an EXIF orientation other than upright"""
+
+
+_UNREAD = _Scan(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def _scan(side: MaskSide, config: MaskTask, rank: Rank) -> list[_Scan]:
@@ -166,7 +178,11 @@ def _masked(sides: Sequence[MaskSide], scans: Sequence[Sequence[_Scan]], config:
             wanted="one list of classes in one order",
             remedy="Give both sides in one form, of one data set.",
         )
-    highest = max((int(scan.labels[-1]) for side in scans for scan in side if len(scan.labels)), default=0)
+    unread = all(scan is _UNREAD for side in scans for scan in side)
+    highest = max(
+        (int(scan.labels[-1]) for side in scans for scan in side if len(scan.labels)),
+        default=ASSUMED_CLASSES - 1 if unread else 0,
+    )
     values = range(sides[0].first, sides[0].first + highest + 1)
     labels = first if first is not None else tuple(map(str, values))
     _check_ignored(sides[0], labels, config)

@@ -6,11 +6,12 @@ With linear heads the backbone is frozen and only the heads are the model that l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int16, UInt8
+from jaxtyping import Float, Int16, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,11 +21,15 @@ from trainer.dense.label_maps import IGNORED
 from trainer.dense.maps import FeatureMaps
 from trainer.model.objective import Channels, StepObjective, prepare
 from trainer.model.per_image import seeds_of
+from trainer.step.step import black_batch
 
 MASKS = "masks"
 """name of the masks in `Batch.by_image`"""
 LOGITS_AT_ONCE = 1 << 26
 """logits of pixels that exist at a time; a backward pass computes them again"""
+
+LOGITS_COPIES = 3
+"""float32 numbers of each of them: the logit, its logarithm of a probability, and the gradient of that"""
 
 
 class Segmenter(nn.Module):
@@ -117,6 +122,27 @@ class SegmentObjective(StepObjective):
         backbone = owner.backbone
         assert isinstance(backbone, FeatureMaps)
         return backbone, head
+
+
+class BlackStep(nn.Module):
+    """The loss of black images whose pixels are all of one class, to count what a step keeps."""
+
+    def __init__(self, objective: SegmentObjective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"], seeds: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Loss of as many images of this size; `pixels` are not read."""
+        count, size = len(pixels), pixels.shape[2]
+        masks = torch.zeros(count, size, size, dtype=torch.int16)
+        loss: Tensor = self.objective(replace(black_batch(count, size), seeds=seeds, by_image={MASKS: masks}), 0.0)
+        return loss
+
+
+def logits_bytes(images: int, *, classes: int, size: int) -> int:
+    """Count the bytes that the loss of so many images takes at a time, in the forward pass and in the backward pass."""
+    elements = classes * size**2
+    return 4 * LOGITS_COPIES * elements * min(images, max(1, LOGITS_AT_ONCE // elements))
 
 
 def pixel_loss(

@@ -10,6 +10,11 @@
 Pixels are counted from 1, and the last one belongs to the box: this one is 176 pixels wide. Classes are the names in
 ascending order. An object marked as difficult is neither trained on nor scored, like a crowd of COCO's.
 
+A list of images, of `ImageSets`, has one name without suffix a line:
+
+    2007_000027
+    2007_000032
+
 The files are untrusted: one with a document type, which may define entities, is not parsed. A file that cannot be read
 is a bad image, and counts as such.
 """
@@ -33,18 +38,21 @@ from vocab.pages.text import shown
 
 SUFFIX = ".xml"
 MAX_BYTES = 4 << 20
-BROKEN = "broken_annotation"
+BROKEN, MISSING = "broken_annotation", "missing"
+"""reasons why an image is bad"""
 
 
 class BadAnnotationError(Exception):
     """A file that is no annotation of an image."""
 
 
-def open_voc(annotations: Path, folder: str, *, max_bad_share: float) -> AnnotatedImages:
+def open_voc(annotations: Path, folder: str, *, max_bad_share: float, listing: Path | None = None) -> AnnotatedImages:
     """Open the images that a folder of annotations describes, in ascending order of the files' names.
 
+    `listing`: list of the images to take; those without a file are bad images.
+
     Raises InputError for a folder without annotations, for names that leave the folder of images, for two files of one
-    image, and as `assembled`.
+    image, and as `read_list` and `assembled`.
     """
     files = sorted(path.name for path in annotations.iterdir() if path.name.endswith(SUFFIX))
     if not files:
@@ -53,6 +61,10 @@ def open_voc(annotations: Path, folder: str, *, max_bad_share: float) -> Annotat
         )
     described: list[tuple[str, tuple[int, int], ElementTree.Element]] = []
     skipped: list[Skipped] = []
+    if listing is not None:
+        there, wanted = set(files), [f"{name}{SUFFIX}" for name in sorted(read_list(listing))]
+        files = [name for name in wanted if name in there]
+        skipped = [Skipped("", shown(name), MISSING) for name in wanted if name not in there]
     for name in files:
         try:
             described.append(read_annotation(annotations / name))
@@ -81,6 +93,40 @@ def open_voc(annotations: Path, folder: str, *, max_bad_share: float) -> Annotat
         max_bad_share=max_bad_share,
         skipped=skipped,
     )
+
+
+def read_list(path: Path) -> list[str]:
+    """Read the names of a list. Raises InputError for a file that is none, for an empty one, and for a name twice."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, found=f"{error}", wanted="a text file of names", remedy="Check the path.") from error
+    names = [line[0] for line in lines]
+    longer = next((line for line in lines if len(line) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if longer is None and twice is None and names:
+        return names
+    found = (
+        f"the line {shown(' '.join(longer))!r}" if longer else f"{shown(str(twice))!r} twice" if twice else "nothing"
+    )
+    raise InputError(
+        path,
+        found=found,
+        wanted="one name without suffix a line, each once",
+        remedy="Correct the list. Of Pascal VOC's ImageSets, lists such as train.txt have this form, and lists of one "
+        "class, such as dog_train.txt, have another.",
+    )
+
+
+def refuse_list(listing: Path | None, annotations: Path | str) -> None:
+    """Raise InputError for a list of images beside COCO's annotations."""
+    if listing is not None:
+        raise InputError(
+            "--task.train-list or --task.test-list",
+            found=f"{listing} for {annotations}",
+            wanted="a list of the images in two folders",
+            remedy="Leave it out: annotations list their images.",
+        )
 
 
 def read_annotation(path: Path) -> tuple[str, tuple[int, int], ElementTree.Element]:

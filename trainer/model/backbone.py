@@ -167,7 +167,8 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     # A parameter that two modules share is of no layer.
     numbers = {id(own[name]): layer if uses[id(own[name])] == 1 else None for name, layer in layers.items()}
-    return _within_layers(model, numbers, classifier_of(model))
+    # Not `classifier_of`, which a model below other heads has no more.
+    return _within_layers(model, numbers, model.get_classifier())  # type: ignore[operator]
 
 
 def _within_layers(model: nn.Module, layers: Mapping[int, int | None], classifier: nn.Module) -> list[nn.Module]:

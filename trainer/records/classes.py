@@ -34,8 +34,8 @@ class ClassScores:
 
     columns: tuple[str, ...]
     """names of the columns of `rows`, and of the score"""
-    rows: Sequence[tuple[str | int, ...]]
-    """a row for each class; it ends with the number of images that show the class"""
+    rows: Sequence[tuple[str | int | float, ...]]
+    """a row for each class: its names, then numbers, NaN where there is none"""
     scores: Sequence[float]
     """score of each class; NaN where no image shows it"""
 

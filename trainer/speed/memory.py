@@ -23,6 +23,7 @@ from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.optim.optimiser import matrices_of
 from vocab.errors import InputError
 
+GIGA = 1e9
 FLOAT32, BFLOAT16, BYTE = 4, 2, 1
 RESERVED_BYTES = 2_000_000_000
 """about as much as CUDA's context, libraries' workspaces, exchange buffers and gaps of the allocator take"""
@@ -59,6 +60,21 @@ class Memory:
         """Sum up, with so many images computed at a time."""
         return sum(self.fixed.values()) + images * sum(self.image.values())
 
+    def parts(self, images: int) -> dict[str, int]:
+        """Bytes by what they are for, with so many images computed at a time."""
+        return self.fixed | {name: images * size for name, size in self.image.items()}
+
+    def table(self, images: int) -> list[str]:
+        """Lines for people, with so many images computed at a time."""
+        return [
+            *(f"  {name:<26}{size / GIGA:>9.2f} GB" for name, size in self.fixed.items() if size),
+            *(
+                f"  {name:<26}{images * size / GIGA:>9.2f} GB   {size / 1e6:.2f} MB an image"
+                for name, size in self.image.items()
+            ),
+            f"  {'all':<26}{self.total(images) / GIGA:>9.2f} GB",
+        ]
+
     def most_images(self, limit: int) -> int:
         """Return how many images can be computed at a time in so many bytes; 0 where not even one can."""
         left = limit - sum(self.fixed.values())
@@ -80,17 +96,25 @@ class _Features(nn.Module):
 
 
 def activations(
-    model: nn.Module, *, size: int, share: float = 1.0, bfloat16: bool = True, checkpointing: bool = False
+    model: nn.Module,
+    *,
+    size: int,
+    share: float = 1.0,
+    bfloat16: bool = True,
+    checkpointing: bool = False,
+    step: nn.Module | None = None,
 ) -> Activations:
     """Measure what autograd saves in training of a model on the meta device.
 
-    With `checkpointing`, a block saves its input only; `block` is then what it saves when it is computed again. Raises
-    InputError for `checkpointing` of an architecture that cannot do so.
+    With `checkpointing`, a block saves its input only; `block` is then what it saves when it is computed again.
+    `step`: the module that holds the model, and computes a loss of images and their seeds (default: the features of
+    images). Raises InputError for `checkpointing` of an architecture that cannot do so.
     """
     set_patch_share(model, share)
     model.train()
     depth = len(blocks_of(model)) or STAGES
-    plain, shared = _slope(model, size=size, bfloat16=bfloat16)
+    step = step or _Features(model)
+    plain, shared = _slope(step, size=size, bfloat16=bfloat16)
     try:
         checkpoint_activations(model)
     except InputError:
@@ -98,37 +122,34 @@ def activations(
             raise
         inputs = 0
     else:
-        inputs, _ = _slope(model, size=size, bfloat16=bfloat16)
+        inputs, _ = _slope(step, size=size, bfloat16=bfloat16)
         checkpoint_activations(model, enable=False)
     # Autocast keeps its copies of the weights to the end of the forward pass, whatever autograd saves.
     return Activations(inputs if checkpointing else plain, (plain - inputs) // depth, shared)
 
 
-def _slope(model: nn.Module, *, size: int, bfloat16: bool) -> tuple[int, int]:
+def _slope(step: nn.Module, *, size: int, bfloat16: bool) -> tuple[int, int]:
     """Bytes that autograd saves of each image, and of none."""
     # Neither size of batch is 1, because operations treat a single image differently.
-    two, four = (saved_bytes(model, images, size=size, bfloat16=bfloat16) for images in (2, 4))
+    two, four = (saved_bytes(step, images, size=size, bfloat16=bfloat16) for images in (2, 4))
     return (four - two) // 2, 2 * two - four
 
 
-def saved_bytes(model: nn.Module, images: int, *, size: int, bfloat16: bool) -> int:
+def saved_bytes(step: nn.Module, images: int, *, size: int, bfloat16: bool) -> int:
     """Bytes that autograd saves of one forward pass, without the weights themselves; each storage counts once.
 
-    `model`: on the meta device, its weights are made anew without contents.
+    `step`: a module that computes something of images and their seeds; its weights are made anew without contents.
     """
     with FakeTensorMode():
         # Fake tensors of the CPU rather than meta ones: autocast knows nothing of the meta device.
         weights: dict[str, Tensor] = {
-            f"model.{name}": nn.Parameter(torch.empty(parameter.shape)) for name, parameter in model.named_parameters()
+            name: nn.Parameter(torch.empty(parameter.shape)) for name, parameter in step.named_parameters()
         }
         # Rotary position embeddings are buffers.
-        buffers = {
-            f"model.{name}": torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in model.named_buffers()
-        }
-        module = _Features(model)
+        buffers = {name: torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in step.named_buffers()}
         return count_saved(
             lambda: functional_call(
-                module, weights | buffers, (torch.empty(images, 3, size, size), torch.zeros(images, dtype=torch.int64))
+                step, weights | buffers, (torch.empty(images, 3, size, size), torch.zeros(images, dtype=torch.int64))
             ),
             (weights | buffers).values(),
             bfloat16=bfloat16,

@@ -20,7 +20,7 @@ from trainer.model.per_image import patch_share
 from trainer.optim.optimiser import groups_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
-from trainer.speed.memory import Memory, memory
+from trainer.speed.memory import GIGA, Memory, memory
 from trainer.speed.peak import TERA, card_of
 from trainer.step.statistics import BatchStatistics
 from trainer.verb_config import PlanConfig
@@ -29,7 +29,6 @@ from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
 CATLIP_CLASSES = 24_320
-GIGA = 1e9
 MOST_PARTS = 4096
 """parts of a step that are tried"""
 
@@ -168,7 +167,7 @@ def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: in
 def report(planned: Costs, config: PlanConfig) -> list[str]:
     """Write the costs for people and, on the last line, for programs."""
     shape, share = planned.heaviest
-    total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
+    most = planned.memory.most_images(int(planned.limit))
     per_step = planned.flops / planned.steps
     gpu_hours = planned.hours * config.gpus
     named = config.classes is not None or config.pretrain.data.vocabulary
@@ -181,12 +180,7 @@ def report(planned: Costs, config: PlanConfig) -> list[str]:
         f"memory of each {config.gpu}, {counted(config.gpus, 'process', 'processes')} "
         f"({config.pretrain.run.parallel}), "
         f"{counted(planned.part, 'image')} of {shape.size} px at a time, {share:.0%} of their patches:",
-        *(f"  {name:<26}{size / GIGA:>9.2f} GB" for name, size in planned.memory.fixed.items() if size),
-        *(
-            f"  {name:<26}{planned.part * size / GIGA:>9.2f} GB   {size / 1e6:.2f} MB an image"
-            for name, size in planned.memory.image.items()
-        ),
-        f"  {'all':<26}{total / GIGA:>9.2f} GB",
+        *planned.memory.table(planned.part),
         f"  at most {counted(most, 'image')} at a time",
         "",
         *(
@@ -210,8 +204,7 @@ def _numbers(planned: Costs, *, gpus: int, price: float | None) -> dict[str, Any
         "parameters": planned.parameters,
         "memory_gb": round(total / GIGA, 2),
         "memory_limit_gb": round(planned.limit / GIGA, 2),
-        "memory": {name: round(size / GIGA, 3) for name, size in planned.memory.fixed.items()}
-        | {name: round(planned.part * size / GIGA, 3) for name, size in planned.memory.image.items()},
+        "memory": {name: round(size / GIGA, 3) for name, size in planned.memory.parts(planned.part).items()},
         "fits": planned.fits,
         "part": planned.part,
         "most_images": planned.memory.most_images(int(planned.limit)),

@@ -168,12 +168,13 @@ def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], rank: Rank, *,
     module.train()
     for images, size in shapes:
         with exchange(module, last=True), torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
-            loss = module(_black_batch(images, size).to(rank.device), 0.0)
+            loss = module(black_batch(images, size).to(rank.device), 0.0)
         loss.backward()
         module.zero_grad(set_to_none=True)
 
 
-def _black_batch(images: int, size: int) -> Batch:
+def black_batch(images: int, size: int) -> Batch:
+    """Make a batch of black images without classes, for passes of which only the cost matters."""
     return Batch(
         images=torch.zeros(images, size, size, 3, dtype=torch.uint8),
         offsets=torch.zeros(images + 1, dtype=torch.int64),

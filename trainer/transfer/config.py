@@ -36,6 +36,7 @@ from trainer.options import (
     own_first,
     values_of,
 )
+from vocab.store.files import local_path
 from vocab.store.locations import Location
 
 SeedNumber = Annotated[int, Bounds(0, 1 << 63, below_high=True)]
@@ -82,6 +83,24 @@ class TaskConfig(TaskImages, Cache):
     glob, braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
     test: Annotated[str, "PATH"]
     """images to test on, in any of the forms of --task.train"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSides(Options):
+    """Lists of a task's images, all of which lie on this machine. A task names both sides: `train` and `test`."""
+
+    train_list: Path | None = None
+    """text file of the images to train on, one name without suffix a line, such as a train.txt of Pascal VOC's
+    ImageSets (default: all images of --task.train)"""
+    test_list: Path | None = None
+    """text file of the images to test on, in the same form"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for a side that is not on this machine."""
+        super().__post_init__()
+        for name in ("train", "test"):
+            for part in filter(None, getattr(self, name).split("::")):
+                local_path(part, option=self.option(name))
 
 
 @dataclass(frozen=True)
@@ -146,6 +165,14 @@ class TransferInit(Options):
     alpha: PositiveShare = 0.5
     """with --init transfer: smallest path similarity between a class's synset and the synset whose row it takes. 1
     takes the same synset only, 0.5 also one that is a step above or below"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFirst(Options):
+    """Costs of a run before it."""
+
+    plan: bool = False
+    """say what the run will cost in memory, work and hours, and stop: no image is read, and nothing is written"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,11 +31,12 @@ from trainer.transfer.config import (
     EMA_MEMORIES,
     PEAK_OVER_FINAL,
     DecodeThreads,
+    LocalSides,
     ModelChoice,
+    PlanFirst,
     TransferInit,
     check_shares,
 )
-from vocab.store.files import local_path
 from vocab.store.locations import Location
 
 
@@ -67,7 +68,7 @@ SEGMENT_PLACES = frozenset("model task.train task.test task.class_names task.tra
 
 @own_first
 @dataclass(frozen=True)
-class MaskTask(Decode):
+class MaskTask(Decode, LocalSides):
     """Images of a task, and the class of each of their pixels."""
 
     PREFIX = "--task."
@@ -90,23 +91,11 @@ class MaskTask(Decode):
     auto: a class, but in folders of the name ADE20K or ADEChallengeData2016
     class: the first class
     ignored: no class, and every other value is one less"""
-    train_list: Path | None = None
-    """text file of the images to train on, by name without suffix, as Pascal VOC's ImageSets/Segmentation/train.txt
-    (default: all images in the folder)"""
-    test_list: Path | None = None
-    """text file of the images to test on, in the same form"""
-
-    def __post_init__(self) -> None:
-        """Raise InputError for a number that is out of bounds, and for images or masks that are not on this machine."""
-        super().__post_init__()
-        for name in ("train", "test"):
-            for part in filter(None, getattr(self, name).split("::")):
-                local_path(part, option=self.option(name))
 
 
 @own_first
 @dataclass(frozen=True)
-class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
+class SegmentConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
     """Tell the class of every pixel: train a head on a pre-trained model's feature maps, frozen or with the model.
 
     Unset options are those of DINOv3's linear protocol, or of the paper's DeepLabv3.
@@ -193,7 +182,7 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
         of_heads = ("learning_rates", "holdout")
         of_training = (
             *("blocks", "epochs", "percent", "init", "scale", "flip", "max_class_share", "dropout", "eval_every"),
-            *("warmup_steps", "weight_decay", "ema_momentum"),
+            *("warmup_steps", "weight_decay", "ema_momentum", "plan"),
         )
         others = {
             "linear": of_deeplab,

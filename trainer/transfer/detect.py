@@ -24,7 +24,7 @@ from trainer.data.labelled_images import Read
 from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import TrainingSample, batches
 from trainer.dense.coco_tools import evaluator
-from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
+from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, DetectorLayers, detection_flops
 from trainer.dense.detect_start import start_rows
 from trainer.dense.detect_task import DetectData, open_detect_task
 from trainer.dense.maps import FeatureMaps, count_maps
@@ -46,6 +46,7 @@ from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
+from trainer.transfer.task_plan import PlannedStep, tell_plan
 from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
@@ -94,6 +95,8 @@ def detect_on(config: DetectConfig, rank: Rank) -> TaskOutcome:
     config, inputs = open_inputs(config)
     config.check(world=rank.world)
     config = config.timed(steps=inputs.plan.steps)
+    if config.plan:
+        return planned(config, inputs, rank)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
     set_up_torch(config.threads, rank)
@@ -136,6 +139,19 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
     return train_and_write(job, step, resume, results)
 
 
+def planned(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutcome:
+    """Tell what the run will cost."""
+    objective, sizes = build_objective(config, inputs), sizes_of(config)
+    step = PlannedStep(
+        objective,
+        objective.detector.backbone,
+        DetectorLayers(objective.detector, sizes),
+        operations=detection_flops(objective.detector, sizes, size=config.image_size),
+        left_out="anchors, proposals, matching and losses, which depend on the objects of an image",
+    )
+    return tell_plan(config, inputs, step, rank, title="detection")
+
+
 def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     """Open the model and the images, complete the options by the recipe and the model, and plan the epochs."""
     pretrained = open_pretrained(config.model, image_size=config.image_size)
@@ -169,6 +185,8 @@ def open_task_of(config: DetectConfig) -> DetectData:
         max_bad_share=config.task.max_bad_share,
         percent=config.percent,
         seed=config.seed,
+        train_list=config.task.train_list,
+        test_list=config.task.test_list,
     )
 
 

@@ -24,7 +24,16 @@ from trainer.options import (
     own_first,
     values_of,
 )
-from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice, TransferInit, check_shares
+from trainer.transfer.config import (
+    CHANGEABLE,
+    EMA_MEMORIES,
+    DecodeThreads,
+    LocalSides,
+    ModelChoice,
+    PlanFirst,
+    TransferInit,
+    check_shares,
+)
 from vocab.store.locations import Location
 
 RecipeName = Literal["short", "catlip"]
@@ -37,7 +46,7 @@ WINDOWS_FROM = 768
 LAYER_DECAYS = {12: 0.7, 24: 0.8, 32: 0.9}
 """by the number of a plain transformer's blocks: ViT-B, ViT-L and ViT-H, for ViTDet and CatLIP alike"""
 CHANGEABLE_DETECT = CHANGEABLE - {"compile"}
-PLACES_DETECT = frozenset("model task.train task.test task.class_names".split())
+PLACES_DETECT = frozenset("model task.train task.test task.class_names task.train_list task.test_list".split())
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ published a number for it."""
 
 @own_first
 @dataclass(frozen=True)
-class DetectTask(Decode):
+class DetectTask(Decode, LocalSides):
     """Images of a task, and the objects that they show."""
 
     PREFIX = "--task."
@@ -84,7 +93,7 @@ class DetectTask(Decode):
 
 @own_first
 @dataclass(frozen=True)
-class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
+class DetectConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
     """Train a Mask R-CNN on a pre-trained model's feature maps: boxes and masks of a task's objects."""
 
     task: DetectTask

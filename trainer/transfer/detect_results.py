@@ -7,8 +7,7 @@ model.safetensors, predictions.json in COCO's form, results.json and results.md.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,15 +135,22 @@ class DetectResults(TaskResults[DetectConfig, DetectInputs, DetectObjective]):
         return made
 
     def classes_of(self, result: DetectScores) -> ClassScores:
-        """AP of each class's boxes, and of its masks, with the numbers of its objects and test images."""
+        """AP of each class's boxes and masks, with the numbers of its objects and test images."""
         data, names = self.inputs.data, self.inputs.data.task.class_names
         trained, tested = (
             np.bincount(side.classes[~side.crowds], minlength=len(names)).tolist() for side in (data.train, data.test)
         )
         images = data.test.images.images_by_class.tolist()
-        rows = list(zip(names, trained, tested, images, strict=True))
-        precision = [math.nan if value is None else value for value in result.boxes.by_class]
-        return ClassScores(("class", "train_objects", "test_objects", "images", "box_ap"), rows, precision)
+        columns: dict[str, Sequence[str | int | float]] = {
+            "class": names,
+            "train_objects": trained,
+            "test_objects": tested,
+            "images": images,
+        }
+        if result.masks is not None:
+            columns["mask_ap"] = result.masks.class_scores
+        rows = list(zip(*columns.values(), strict=True))
+        return ClassScores((*columns, "box_ap"), rows, result.boxes.class_scores)
 
     def notes_at_start(self) -> list[str]:
         """Write notes that can be given before the first step."""

@@ -28,7 +28,7 @@ from trainer.dense.masks import MaskedImages, open_masks
 from trainer.dense.segment_evaluation import SegmentTransform, load_pair
 from trainer.dense.segment_start import start_heads
 from trainer.dense.segment_views import CROP_DRAWS, CropRule, random_crop
-from trainer.dense.segmenter import MASKS, SegmentObjective
+from trainer.dense.segmenter import MASKS, BlackStep, SegmentObjective, logits_bytes
 from trainer.distributed import Rank, on_main, set_up_torch
 from trainer.model.backbone import checkpoint_activations, meta_copy, patch_of
 from trainer.model.objective import scaled
@@ -40,11 +40,12 @@ from trainer.records.record import Record
 from trainer.records.run_directory import RunKind, stored_config
 from trainer.speed.flops import TRAINING_OVER_FORWARD, cost
 from trainer.step.step import Step
-from trainer.step.training import Training, training_of
+from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
 from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import segment_zero_shot
+from trainer.transfer.task_plan import PlannedStep, tell_plan
 from trainer.transfer.task_training import (
     TaskOutcome,
     batches_taken,
@@ -52,6 +53,7 @@ from trainer.transfer.task_training import (
     eval_transform,
     find_start,
     fingerprint_of,
+    images_at_once,
     job_of,
     matches_of,
     train_and_write,
@@ -98,6 +100,8 @@ def segment_on(config: SegmentConfig, rank: Rank) -> TaskOutcome:
         return TaskOutcome(0, record, summary)
     inputs = open_inputs(config, rank)
     config = config.completed(steps=inputs.plan.steps)
+    if config.plan:
+        return planned(config, inputs, rank)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
     set_up_torch(config.threads, rank)
@@ -119,19 +123,35 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
     matches = matches_of(config, inputs, rank)
     transform, first = transform_of(config, rank), first_classifier(config, inputs, matches)
     objective = build_objective(config, inputs).to(rank.device)
+    check_places(config, objective, images=images_at_once(config, rank))
     # The weights of a resumed run are those of its checkpoint.
     if first is not None and resume.checkpoint is None:
         start_heads(objective, first, inputs.train, rank, transform=transform)
     optim = config.optim(steps=inputs.plan.steps)
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=transform.plain.bfloat16)
-    operations = operations_of(training, size=config.image_size)
+    operations = operations_of(objective, size=config.image_size)
     if rank.is_main:
         tell(f"{cost(operations, steps=inputs.plan.steps, batch=inputs.plan.batch)}\n")
     results = SegmentResults(config, rank, inputs, matches, training, transform)
     made = training_batches(config, inputs, rank, after=batches_taken(resume), decoding=transform.plain.decoding)
     job = job_of(results, step, made, operations=lambda batch: len(batch) * operations, fingerprint=fingerprint)
     return train_and_write(job, step, resume, results)
+
+
+def planned(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOutcome:
+    """Tell what the run will cost."""
+    objective, classes = build_objective(config, inputs), len(inputs.task.class_names)
+    check_places(config, objective, images=images_at_once(config, rank))
+    step = PlannedStep(
+        objective,
+        objective.backbone_maps,
+        BlackStep(objective),
+        operations=operations_of(objective, size=config.image_size),
+        logits=logits_bytes(images_at_once(config, rank), classes=classes, size=config.image_size),
+        frozen=objective.frozen,
+    )
+    return tell_plan(config, inputs, step, rank, title="segmentation")
 
 
 def open_inputs(config: SegmentConfig, rank: Rank) -> SegmentInputs:
@@ -141,7 +161,7 @@ def open_inputs(config: SegmentConfig, rank: Rank) -> SegmentInputs:
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     if config.init == "transfer":
         require_vocabulary(pretrained.classes, pretrained.source)
-    data = open_masks(config.task, rank, percent=config.percent, seed=config.seed)
+    data = open_masks(config.task, rank, percent=config.percent, seed=config.seed, read=not config.plan)
     settings = settings_of(config)
     train, held_out = data.train, None
     if len(settings) > 1 and config.holdout > 0 and len(train) >= FEWEST_TO_HOLD_OUT:
@@ -241,6 +261,19 @@ def _require_different(choices: dict[str, list[int]]) -> None:
         )
 
 
+def check_places(config: SegmentConfig, objective: SegmentObjective, *, images: int) -> None:
+    """Raise InputError where a linear head's batch norm sees one place of one image. `images`: those at a time."""
+    specs = objective.backbone_maps.specs
+    coarsest = max(min(specs[each].stride for each in choice) for choice in objective.choices)
+    config.require(
+        "batch",
+        config.head != "linear" or images > 1 or config.image_size // coarsest > 1,
+        f"{config.batch}, which is 1 image at a time, whose map has a single place",
+        "two places or more, over which the batch norm of a linear head is computed",
+        remedy="Raise --batch or --image-size, lower --accumulate, or take fewer processes.",
+    )
+
+
 def scales_of(objective: SegmentObjective, optim: OptimConfig) -> dict[str, float]:
     """Factor on the learning rate of each parameter: a setting's own, or that of a layer of the backbone."""
     if objective.frozen:
@@ -294,9 +327,8 @@ def read_of(data: MaskedImages) -> Read:
     return data.images.store.read
 
 
-def operations_of(training: Training[SegmentObjective], *, size: int) -> int:
+def operations_of(objective: SegmentObjective, *, size: int) -> int:
     """Count the operations of one training image, forward and backward; forward alone for a frozen backbone."""
-    objective = training.objective
     copy = meta_copy(objective).eval()
     assert isinstance(copy, SegmentObjective)
     images = torch.empty(1, size, size, 3, dtype=torch.uint8, device="meta")

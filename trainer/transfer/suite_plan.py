@@ -11,7 +11,7 @@ detect      the same
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -33,8 +33,10 @@ from trainer.transfer.dense_config import MaskTask, SegmentConfig
 from trainer.transfer.detect_config import DetectConfig, DetectTask
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
-SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
+SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision plan".split())
 """options of single verbs that a suite sets itself"""
+OF_SUITE_TASK = frozenset({"train", "test", "class_names", *(field.name for field in fields(Decode))})
+"""options of a task that its own table in the tasks file sets"""
 ALL = 100.0
 RUNS: tuple[Literal["finetune", "segment", "detect"], ...] = ("finetune", "segment", "detect")
 """methods that leave a run directory each"""
@@ -101,11 +103,8 @@ def options() -> SectionFields:
         "probe": _fields(ProbeConfig, without={"alpha", "batch"}),
         "zeroshot": _fields(ZeroShotConfig, without={"batch"}),
         "finetune": _fields(FinetuneConfig, without={"alpha"}),
-        "segment": {
-            **_fields(SegmentConfig, without={"alpha"}),
-            **_fields(MaskTask, without={"train", "test", "class_names", *_names(Decode)}),
-        },
-        "detect": _fields(DetectConfig, without={"alpha"}),
+        "segment": {**_fields(SegmentConfig, without={"alpha"}), **_fields(MaskTask, without=OF_SUITE_TASK)},
+        "detect": {**_fields(DetectConfig, without={"alpha"}), **_fields(DetectTask, without=OF_SUITE_TASK)},
     }
 
 
@@ -162,8 +161,7 @@ def finetune_config(call: VerbCall, config: TransferConfig) -> FinetuneConfig:
 def segment_config(call: VerbCall, config: TransferConfig) -> SegmentConfig:
     """Options of a call, as `python -m trainer segment` takes them; each run resumes in a folder of its own."""
     (key,) = call.wanted
-    masks = _names(MaskTask)
-    asked = {name: value for name, value in call.task.segment.items() if name not in masks}
+    of_run, _ = _parted(call.task.segment, MaskTask)
     return SegmentConfig(
         model=config.model,
         task=mask_task(call.task),
@@ -173,7 +171,7 @@ def segment_config(call: VerbCall, config: TransferConfig) -> SegmentConfig:
         percent=key.percent,
         seed=call.seed,
         **values_of(config, DecodeThreads, Compute),
-        **asked,
+        **of_run,
     )
 
 
@@ -181,23 +179,33 @@ def detect_config(call: VerbCall, config: TransferConfig) -> DetectConfig:
     """Options of a call, as `python -m trainer detect` takes them; each run resumes in a folder of its own."""
     (key,) = call.wanted
     task = call.task
+    of_run, of_task = _parted(task.detect, DetectTask)
     return DetectConfig(
         model=config.model,
-        task=DetectTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode)),
+        task=DetectTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode), **of_task),
         out=record_folder(config.out, key),
         init=_init(call),
         alpha=task.alpha,
         percent=key.percent,
         seed=call.seed,
         **values_of(config, DecodeThreads, Compute),
-        **task.detect,
+        **of_run,
     )
 
 
 def mask_task(task: SuiteTask) -> MaskTask:
     """Images and masks of a task, as the verb segment takes them."""
-    asked = {name: value for name, value in task.segment.items() if name in _names(MaskTask)}
-    return MaskTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode), **asked)
+    _, of_task = _parted(task.segment, MaskTask)
+    return MaskTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode), **of_task)
+
+
+def _parted(asked: Mapping[str, Any], task: type[Options]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the options of a method's table into those of its run and those of its `task`."""
+    own = _names(task)
+    return (
+        {name: value for name, value in asked.items() if name not in own},
+        {name: value for name, value in asked.items() if name in own},
+    )
 
 
 def _names(verb: type[Options]) -> frozenset[str]:

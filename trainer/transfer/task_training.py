@@ -59,7 +59,7 @@ def carry_out(config: Config, train: Callable[[Config, Rank], TaskOutcome]) -> i
     """
     with join_processes(config.device) as rank:
         outcome = train(config, rank)
-        if rank.is_main:
+        if rank.is_main and outcome.summary:
             tell(f"{outcome.summary}\n")
         return outcome.status
 
@@ -100,13 +100,18 @@ def matches_of(config: TaskRunConfig, inputs: TaskInputs, rank: Rank) -> list[Cl
     return matches
 
 
+def images_at_once(config: TaskRunConfig, rank: Rank) -> int:
+    """Count the images that a process computes at a time; the batch must be set."""
+    assert config.batch is not None
+    return max(1, config.batch // rank.world // config.accumulate)
+
+
 def eval_transform(config: TaskRunConfig, rank: Rank, *, size: int, crop: float = 1.0) -> EvalTransform:
     """Decide how test images are shown, how many at a time, and in which number format."""
-    assert config.batch is not None
     return EvalTransform(
         size=size,
         crop=crop,
-        batch=max(1, config.batch // rank.world // config.accumulate),
+        batch=images_at_once(config, rank),
         decoding=Decoding(
             config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
         ),

@@ -88,7 +88,7 @@ class SuiteTask(TaskImages):
     segment: dict[str, Any] = field(default_factory=dict)
     """further options of the verb segment, and of its masks"""
     detect: dict[str, Any] = field(default_factory=dict)
-    """further options of the verb detect"""
+    """further options of the verb detect, and of its objects"""
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
