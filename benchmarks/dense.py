@@ -62,7 +62,7 @@ QUICK_PRETRAINING = ("--steps", "20", "--warmup-steps", "2", "--batch-size", "16
 SHAPE = {"patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 2}
 """of the pre-trained model, as transfer_study/recipe.py has it"""
 FULL = SegmentSizes(
-    overfit_size=160, overfit_epochs=360, linear_size=128, linear_epochs=20, few_epochs=40, miou_images=200
+    overfit_size=160, overfit_epochs=360, linear_size=64, linear_epochs=6, few_epochs=40, miou_images=200
 )
 QUICK = SegmentSizes(overfit_size=32, overfit_epochs=1, linear_size=32, linear_epochs=1, few_epochs=1, miou_images=5)
 

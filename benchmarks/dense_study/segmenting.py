@@ -27,6 +27,8 @@ from trainer.transfer.segment import segment_records
 OVERFIT_IMAGES = 16
 FEW_PERCENT = 10.0
 """share of the 100 training images with which Transfer Init is compared"""
+WITH_ALL_IMAGES_LR, WITH_FEW_IMAGES_LR = 3e-3, 1e-3
+"""learning rates of linear heads: one each, for every further one costs as much as the first"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,14 @@ def worth_of_pretraining(
         for seed in seeds:
             for blocks in ("last", "-2", "last4"):
                 config = linear_config(
-                    model, images.task(), out / f"{name}-{blocks}-{seed}", sizes, rank, seed=seed, blocks=(blocks,)
+                    model,
+                    images.task(),
+                    out / f"{name}-{blocks}-{seed}",
+                    sizes,
+                    rank,
+                    seed=seed,
+                    blocks=(blocks,),
+                    learning_rates=(WITH_ALL_IMAGES_LR,),
                 )
                 made = segment_records(config, rank, task=f"{name} {blocks}")
                 records += made
@@ -158,7 +167,7 @@ def worth_of_transfer_init(
                 seed=seed,
                 init=init,
                 blocks=("last",),
-                learning_rates=(1e-3,),
+                learning_rates=(WITH_FEW_IMAGES_LR,),
                 percent=FEW_PERCENT,
                 epochs=sizes.few_epochs,
             )
