@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vocab.arrays import places_in, ranges, sorted_unique
+from vocab.arrays import among, places_in, ranges, sorted_unique
 
 numbers = st.lists(st.integers(-50, 50), max_size=40)
 
@@ -21,6 +21,11 @@ def test_places_in_an_ascending_array_are_those_of_a_dictionary(values: list[int
     ascending = sorted(set(values))
     places = places_in(np.array(ascending, dtype=np.int64), np.array(wanted, dtype=np.int64))
     assert places.tolist() == [{value: place for place, value in enumerate(ascending)}.get(w, -1) for w in wanted]
+
+
+@given(st.binary(max_size=40), st.sets(st.integers(0, 255), max_size=5))
+def test_bytes_are_among_the_members_as_in_a_set(values: bytes, members: set[int]) -> None:
+    assert among(np.frombuffer(values, dtype=np.uint8), tuple(members)).tolist() == [byte in members for byte in values]
 
 
 @given(st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 5)), max_size=40))

@@ -96,6 +96,7 @@ def test_other_captions_are_not_taken_for_missing(caption: str) -> None:
 
 
 names = st.sampled_from(sorted(NAMES)).map(str.upper) | st.sampled_from(sorted(NAMES))
+around = st.text(" \t\v\0x\u212a\u00a0\u0131[.&;<>/\n", max_size=4)
 
 
 @given(
@@ -104,7 +105,7 @@ names = st.sampled_from(sorted(NAMES)).map(str.upper) | st.sampled_from(sorted(N
             st.none(),
             names,
             st.text(max_size=3),
-            st.tuples(names, st.text(" \t\v\0x\u212a\u00a0\u0131[.&;<>/\n", max_size=4)).map("".join),
+            st.tuples(around, names, around).map("".join),
         )
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,17 @@ def places_in(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArra
     places = np.empty_like(found)
     places[order] = found
     return places
+
+
+def among(values: NDArray[np.uint8], members: tuple[int, ...]) -> NDArray[np.bool_]:
+    """`np.isin(values, members)` in a tenth of the time or less, by translating bytes."""
+    return np.frombuffer(values.tobytes().translate(_table_of(members)), dtype=bool)
+
+
+@cache
+def _table_of(members: tuple[int, ...]) -> bytes:
+    """Table for `bytes.translate`: 1 at the members, 0 at the other bytes."""
+    return bytes(byte in members for byte in range(256))
 
 
 def ranges(begin: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:

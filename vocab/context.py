@@ -72,7 +72,7 @@ def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
     captions = len(tokens.starts) - 1
     lengths = np.diff(tokens.starts)
     caption_of = np.repeat(np.arange(captions), lengths)
-    at = np.arange(len(rows)) + EMPTY * (caption_of + 1)
+    at = EMPTY * caption_of + np.arange(EMPTY, EMPTY + len(rows))
     caption_places = tokens.starts + EMPTY * np.arange(1, captions + 2)
     places = len(rows) + EMPTY * (captions + 1)
 
@@ -81,14 +81,15 @@ def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
         filled[at] = values
         return filled
 
-    in_caption = np.zeros(places, dtype=np.int64)
-    in_caption[EMPTY:] = np.repeat(np.arange(captions), lengths + EMPTY)
+    # The empty places before the first caption count as its own.
+    places_of = lengths + EMPTY
+    places_of[:1] += EMPTY
     return Context(
         rows=spread(rows, pad),
         gaps=spread(tokens.gaps, END),
         cases=spread(cases_of(tokens, caption_of), Case.NONE),
         at=at,
-        caption_of=in_caption,
+        caption_of=np.repeat(np.arange(captions), places_of),
         caption_places=caption_places,
     )
 
@@ -103,12 +104,11 @@ def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]
     captions = len(tokens.starts) - 1
     letters = np.diff(tokens.starts) - _count(numbers, caption_of, captions)
     capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), caption_of, captions)
-    sentences = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
-    cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
-    others = np.flatnonzero(~sentences.take(caption_of) & ~numbers)
-    in_title = (capitals > 0).take(caption_of.take(others))
-    cases[others] = np.where(in_title, TITLE_CASE_OF.take(tokens.shapes.take(others)), Case.UNTOLD)
-    return cases
+    is_sentence = (2 * capitals <= letters) & (letters >= 3)
+    style = np.where(capitals == 0, Style.UNTOLD, np.where(is_sentence, Style.SENTENCE, Style.TITLE))
+    codes = np.repeat((style * len(Gap) * len(Shape)).astype(np.uint8), np.diff(tokens.starts))
+    codes += tokens.gaps * np.uint8(len(Shape)) + tokens.shapes
+    return np.frombuffer(codes.tobytes().translate(CASE_OF), dtype=np.uint8)
 
 
 def _count(mask: NDArray[np.bool_], caption_of: NDArray[np.int64], captions: int) -> NDArray[np.int64]:
@@ -117,15 +117,27 @@ def _count(mask: NDArray[np.bool_], caption_of: NDArray[np.int64], captions: int
     return counts
 
 
-# By `Gap` and `Shape`: the first word after a stop has cases of its own.
+class Style(IntEnum):
+    """How a caption uses capitals."""
+
+    UNTOLD = 0
+    """not at all"""
+    SENTENCE = 1
+    TITLE = 2
+
+
+# The first word after one of these has cases of its own in a sentence.
 FIRST_GAPS = (Gap.START, Gap.STOP, Gap.QUOTE)
-CASE_OF = np.array(
-    [
-        (Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER)
-        if gap in FIRST_GAPS
-        else (Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER)
-        for gap in Gap
-    ],
-    dtype=np.uint8,
-).ravel()
-TITLE_CASE_OF = np.array([Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER, Case.NUMBER], dtype=np.uint8)
+CASES_OF_SHAPES = {
+    Style.UNTOLD: (Case.UNTOLD, Case.UNTOLD, Case.UNTOLD, Case.NUMBER),
+    Style.SENTENCE: (Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER),
+    Style.TITLE: (Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER, Case.NUMBER),
+}
+FIRST_CASES = (Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER)
+CASE_OF = bytes(
+    (FIRST_CASES if style == Style.SENTENCE and gap in FIRST_GAPS else CASES_OF_SHAPES[style])[shape]
+    for style in Style
+    for gap in Gap
+    for shape in Shape
+).ljust(256, b"\0")
+"""`Case` by style, gap and shape, for `bytes.translate`"""

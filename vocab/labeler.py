@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
-from vocab.arrays import ranges, sorted_unique
+from vocab.arrays import among, ranges, sorted_unique
 from vocab.cleaning import Cleaned, clean_all
 from vocab.context import CAPITALS, SMALL, Case, Context, context_of
 from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
@@ -32,9 +32,9 @@ from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
-from vocab.scorer import Scorer, build_scorer
+from vocab.scorer import Profiled, Scorer, build_scorer
 from vocab.senses import NO_SENSE, Senses, build_senses
-from vocab.tagger import STRONG, Tag, Tagger
+from vocab.tagger import PARTING_GAPS, Tag, Tagger
 from vocab.tokens import ABBREVIATED, UNBROKEN, Gap, split_words
 from vocab.user_lexicon import UserLexicon
 from vocab.user_tables import UserTables, with_entries
@@ -124,8 +124,8 @@ class Labeler:
         why[empty] = EmptyReason.NO_NOUN
         why[empty & ~english] = EmptyReason.OTHER_LANGUAGE
         at = words.at[(empty & english).take(words.caption_of.take(words.at))]
-        written = at[~np.isin(words.cases.take(at), SMALL)]
-        lead, is_name = self._noun_lead(words, written)
+        written = at[~among(words.cases.take(at), SMALL)]
+        lead, is_name = self._noun_lead(self.scorer.look_up(words), written)
         why[words.caption_of.take(written[(lead >= 0) & is_name])] = EmptyReason.NAMES_ONLY
         if self.user is not None:
             silent = at[self.user.silent.take(words.rows.take(at))]
@@ -145,9 +145,9 @@ class Labeler:
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] true if the values of words and accents add up to zero or more."""
-        sums = np.zeros(len(context.rows) + 1, dtype=np.int64)
-        np.cumsum(self.language_values.take(context.rows), out=sums[1:])
-        english: NDArray[np.bool_] = np.diff(sums.take(context.caption_places)) + language.ACCENT * accents >= 0
+        # No caption is without places; after the last come empty ones, which have no value.
+        values = np.add.reduceat(self.language_values.take(context.rows), context.caption_places[:-1])
+        english: NDArray[np.bool_] = values + language.ACCENT * accents >= 0
         return english
 
     def find_nouns(self, context: Context) -> Nouns:
@@ -156,27 +156,30 @@ class Labeler:
         singles = np.flatnonzero(self.lexicon.is_noun.take(context.rows))
         heads = starts + lengths - 1
 
-        ahead, is_name = self._noun_lead(context, np.concatenate([heads, singles]))
+        profiled = self.scorer.look_up(context)
+        ahead, is_name = self._noun_lead(profiled, np.concatenate([heads, singles]))
         is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
         is_phrase &= self._are_unbroken(context, starts, lengths)
-        is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
-        is_stop = ~self.lexicon.titles[lemmas] | self._capitals(context, starts, lengths)
-        is_phrase = np.where(self.lexicon.stops[lemmas], is_stop, is_phrase)
+        names = np.flatnonzero(self.lexicon.names.take(lemmas))
+        is_phrase[names] &= self._are_names_here(context, starts[names], heads[names])
+        is_phrase[np.flatnonzero(self.lexicon.stops.take(lemmas))] = True
+        titles = np.flatnonzero(self.lexicon.titles.take(lemmas))
+        is_phrase[titles] = self._capitals(context, starts[titles], lengths[titles])
         if self.user is not None:
             is_phrase = self._beside_users(context, starts, lengths, lemmas, is_phrase)
-        starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
+        phrases = np.flatnonzero(is_phrase)
+        starts, lengths, lemmas = starts[phrases], lengths[phrases], lemmas[phrases]
         won, taken = longest_first(starts, lengths, len(context.rows), preferred=self._are_users(lemmas))
         left_out = starts[won[self.lexicon.stops[lemmas[won]] & self._are_users(lemmas[won])]]
         won = won[~self.lexicon.stops[lemmas[won]]]
         single_lemmas = self.lexicon.lemma_of_word.take(context.rows.take(singles)).astype(np.int64)
         is_noun = (ahead[len(heads) :] >= 0) & ~self._are_shades(context, singles)
-        kept = (is_noun | self._are_users(single_lemmas)) & ~taken.take(singles)
-        singles, single_is_name = singles[kept], is_name[len(heads) :][kept]
-        single_lemmas = single_lemmas[kept]
-        names = np.flatnonzero(single_is_name & (single_lemmas < self.lexicon.own))
-        apart = np.ones(len(singles), dtype=bool)
-        apart[names] = ~self._is_beside_name(context, singles[names])
-        singles, readings = singles[apart], (single_lemmas + self.senses.lemmas * single_is_name)[apart]
+        is_noun = (is_noun | self._are_users(single_lemmas)) & ~taken.take(singles)
+        single_is_name = is_name[len(heads) :]
+        names = np.flatnonzero(is_noun & single_is_name & (single_lemmas < self.lexicon.own))
+        is_noun[names] = ~self._is_beside_name(profiled, singles.take(names))
+        kept = np.flatnonzero(is_noun)
+        singles, readings = singles.take(kept), (single_lemmas + self.senses.lemmas * single_is_name).take(kept)
         return Nouns(
             np.concatenate([starts[won], singles]),
             np.concatenate([(starts + lengths - 1)[won], singles]),
@@ -215,31 +218,34 @@ class Labeler:
         beside: NDArray[np.bool_] = np.where(users, entries, is_phrase & ~(stops & shared))
         return beside
 
-    def _is_beside_name(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _is_beside_name(self, words: Profiled, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
         beside = np.concatenate([at - 1, at + 1])
-        joined = ~STRONG.take(context.gaps.take(np.concatenate([at, at + 1])))
-        scores = self.scorer.scores(context, beside)
-        small = np.isin(context.cases.take(beside), SMALL)
-        is_name: NDArray[np.bool_] = joined & (scores.argmax(axis=1) == Tag.NAME) & ~small
+        parted = among(words.context.gaps.take(np.concatenate([at, at + 1])), PARTING_GAPS)
+        small = among(words.context.cases.take(beside), SMALL)
+        may_be = np.flatnonzero(~parted & ~small)
+        noun, name, adjective, other = self.scorer.scores(words, beside.take(may_be)).T
+        is_name = np.zeros(len(beside), dtype=bool)
+        is_name[may_be] = (name > noun) & (name >= adjective) & (name >= other)
         return is_name[: len(at)] | is_name[len(at) :]
 
-    def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    def _noun_lead(self, words: Profiled, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name.
 
         A small letter beside capitals denies a name.
         """
-        scores = self.scorer.scores(context, at)
+        scores = self.scorer.scores(words, at)
         others = np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = np.maximum(scores[:, Tag.NOUN], scores[:, Tag.NAME]) - others
-        small = np.isin(context.cases.take(at), SMALL)
+        small = among(words.context.cases.take(at), SMALL)
         is_name: NDArray[np.bool_] = (scores[:, Tag.NAME] > scores[:, Tag.NOUN]) & ~small
         return lead, is_name
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Words that name a shade of a colour: *light* in a light blue shirt."""
-        rows = context.rows
-        shades: NDArray[np.bool_] = self.shades.take(rows.take(at)) & self.colours.take(rows.take(at + 1))
+        shades = self.shades.take(context.rows.take(at))
+        may_be = np.flatnonzero(shades)
+        shades[may_be] = self.colours.take(context.rows.take(at.take(may_be) + 1))
         return shades
 
     def _are_names_here(
@@ -259,7 +265,7 @@ class Labeler:
             inside = np.flatnonzero(place < lengths)
             at = starts[inside] + place
             ends_sentence = (context.gaps[at] == Gap.STOP) & ~self.abbreviations[context.rows[at - 1]]
-            unbroken[inside] &= np.isin(context.gaps[at], UNBROKEN) & ~ends_sentence
+            unbroken[inside] &= among(context.gaps[at], UNBROKEN) & ~ends_sentence
         return unbroken
 
     def _capitals(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -267,14 +273,14 @@ class Labeler:
         capitals = np.ones(len(starts), dtype=bool)
         for place in range(MAX_WORDS):
             inside = np.flatnonzero(place < lengths)
-            capitals[inside] &= np.isin(context.cases[starts[inside] + place], CAPITALS)
+            capitals[inside] &= among(context.cases[starts[inside] + place], CAPITALS)
         return capitals
 
     def _hyphenated(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which spans are joined by hyphens alone: *close-up* is a noun, whatever *up* is."""
         joined = np.ones(len(starts), dtype=bool)
         for place in range(1, MAX_WORDS):
-            inside = place < lengths
+            inside = np.flatnonzero(place < lengths)
             joined[inside] &= context.gaps[starts[inside] + place] == Gap.HYPHEN
         return joined
 
@@ -286,12 +292,13 @@ class Labeler:
         found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
         for length in range(2, MAX_WORDS + 1):
             edges = lexicon.edges(nodes, rows.take(starts + length - 1))
-            starts, edges = starts[edges >= 0], edges[edges >= 0]
-            lemmas = lexicon.edge_lemmas[edges]
-            complete = lemmas >= 0
-            found.append((starts[complete], np.full(complete.sum(), length), lemmas[complete].astype(np.int64)))
-            nodes = lexicon.edge_nodes[edges].astype(np.int64)
-            starts, nodes = starts[nodes >= 0], nodes[nodes >= 0]
+            known = np.flatnonzero(edges >= 0)
+            starts, edges = starts.take(known), edges.take(known)
+            lemmas = lexicon.edge_lemmas.take(edges).astype(np.int64)
+            nodes = lexicon.edge_nodes.take(edges).astype(np.int64)
+            complete, longer = np.flatnonzero(lemmas >= 0), np.flatnonzero(nodes >= 0)
+            found.append((starts.take(complete), np.full(len(complete), length), lemmas.take(complete)))
+            starts, nodes = starts.take(longer), nodes.take(longer)
         first, lengths, complete_lemmas = (np.concatenate(column) for column in zip(*found, strict=True))
         return first, lengths, complete_lemmas
 

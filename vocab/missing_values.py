@@ -14,6 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab.arrays import among
+from vocab.word_table import bytes_of
+
 # As pandas, NumPy, Python, JavaScript, R, Ruby, SQL, Hive and Excel write them, in small letters.
 NAMES = frozenset(
     "nan -nan nat none null nil na n/a n.a. #n/a #na <na> <nan> <none> <null> (null) [null] undefined \\n "
@@ -33,6 +36,12 @@ _NAME = "(?i:" + "|".join(re.escape(name) for name in sorted(NAMES)) + ")"
 # Read alike by Python and by Arrow's RE2.
 _MISSING = rf"^{_AROUND}*{_NAME}(?:(?:{_AROUND}|/)+{_NAME})*{_AROUND}*\z"
 _COMPILED = re.compile(_MISSING.replace(r"\z", r"\Z"), re.ASCII)
+FIRST_BYTES = tuple(
+    byte
+    for byte in range(256)
+    if byte >= 0x80 or re.match(f"[\0<&{_SIGN}]", chr(byte)) or chr(byte).lower() in {name[0] for name in NAMES}
+)
+"""bytes that such a caption may begin with"""
 LONGEST = 32
 """bytes of a caption that may be one, with the signs around"""
 
@@ -45,9 +54,13 @@ def is_missing(caption: str) -> bool:
 def are_missing(captions: pa.StringArray) -> NDArray[np.bool_]:
     """[captions] `is_missing` of each; false for a null."""
     missing = np.zeros(len(captions), dtype=bool)
-    short = np.flatnonzero(np.asarray(pc.fill_null(pc.binary_length(captions), LONGEST + 1)) <= LONGEST)
-    if len(short):
-        missing[short] = np.asarray(pc.match_substring_regex(captions.take(pa.array(short)), _MISSING))
+    captions = captions.fill_null("") if captions.null_count else captions
+    text, starts = bytes_of(captions)
+    lengths = np.diff(starts)
+    short = np.flatnonzero((lengths > 0) & (lengths <= LONGEST))
+    may_be = short.take(np.flatnonzero(among(text.take(starts.take(short)), FIRST_BYTES)))
+    if len(may_be):
+        missing[may_be] = np.asarray(pc.match_substring_regex(captions.take(pa.array(may_be)), _MISSING))
     return missing
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vocab.arrays import among
 from vocab.context import CASES, END, GAPS, Case, Context
-from vocab.tagger import PROFILE_OF_CASE, STRONG, WINDOW, Tag, Tagger, lanes, pack_lanes
+from vocab.tagger import PARTING_GAPS, PROFILE_OF_CASE, WINDOW, Tag, Tagger, lanes, pack_lanes
 from vocab.tokens import Gap
 
 ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
@@ -22,17 +23,30 @@ ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
 ORDINARY_OF_CASE = np.zeros(CASES, dtype=np.int64)
 ORDINARY_OF_CASE[[Case.LOWER, Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER]] = 1
 ORDINARY_OF_CASE[[Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER]] = 2
-ODD_CASE = ~np.isin(np.arange(CASES), (*ORDINARY, Case.NONE))
-ODD_GAP = ~STRONG & (np.arange(GAPS) != Gap.SPACE)
-ODD_CASES, ODD_GAPS = (table.tobytes().ljust(256, b"\0") for table in (ODD_CASE, ODD_GAP))
-"""the same by byte, for `bytes.translate`"""
-ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
+ODD_CASES = tuple(case for case in Case if case not in (*ORDINARY, Case.NONE))
+ODD_GAPS = tuple(gap for gap in range(GAPS) if gap not in (Gap.SPACE, *PARTING_GAPS))
+ORDINARY_GAP = np.arange(GAPS)
+ORDINARY_GAP[list(ODD_GAPS)] = Gap.SPACE
 
+CLASS_BITS = 16
 # A profile here: the window's five columns, then the word's own, complete, in each case of PROFILE_OF_CASE.
 OWN = WINDOW.index(0)
 PROFILE = len(WINDOW) + len(PROFILE_OF_CASE)
 COLUMN_OF_CASE = np.full(CASES, OWN, dtype=np.int64)
 COLUMN_OF_CASE[list(PROFILE_OF_CASE)] = list(PROFILE_OF_CASE.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Profiled:
+    """The words of a batch with what the tables say of each by itself: looked up once, then read from places around."""
+
+    context: Context
+    profiles: NDArray[np.int64]
+    """[places] where the word's profile begins in `Scorer.profiles`"""
+    classes: NDArray[np.int64]
+    """[places]"""
+    odd: NDArray[np.bool_]
+    """[places] words that are not ordinary"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +57,8 @@ class Scorer:
     """
 
     classes: int
-    first_profile: NDArray[np.int64]
-    """[W] where a word's profile begins in `profiles`"""
-    class_of: NDArray[np.int64]
-    """[W]"""
+    profile_and_class: NDArray[np.int64]
+    """[W] where a word's profile begins in `profiles`, << CLASS_BITS | its class"""
     profiles: NDArray[np.int64]
     """[P * PROFILE]"""
     before: NDArray[np.int64]
@@ -66,40 +78,43 @@ class Scorer:
     cases: NDArray[np.int64]
     """[cases ** 3] own, before, after: what odd ones add to ordinary ones"""
 
-    def scores(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
+    def look_up(self, context: Context) -> Profiled:
+        """Find every word's profile and class."""
+        found = self.profile_and_class.take(context.rows)
+        return Profiled(context, found >> CLASS_BITS, found & ((1 << CLASS_BITS) - 1), _is_odd(context))
+
+    def scores(self, words: Profiled, at: NDArray[np.int64]) -> NDArray[np.int16]:
         """[len(at), 4] score of each `Tag` for the words in the places `at`."""
-        # For every place at once: each is looked at from several others.
-        profiles = self.first_profile.take(context.rows)
-        class_at = self.class_of.take(context.rows)
-        own_class, case = class_at.take(at), context.cases.take(at)
-        total = lanes(self.profiles.take(profiles.take(at) + COLUMN_OF_CASE.take(case)))
-        for place, offset in enumerate(WINDOW):
+        context = words.context
+        own_class, case = words.classes.take(at), context.cases.take(at)
+        total = lanes(self.profiles.take(words.profiles.take(at) + COLUMN_OF_CASE.take(case)))
+        for column, offset in enumerate(WINDOW):
             if offset:
-                total += lanes(self.profiles.take(profiles.take(at + offset) + place))
-        before = self._sides(context.gaps.take(at), class_at.take(at - 1))
-        after = self._sides(context.gaps.take(at + 1), class_at.take(at + 1))
+                total += lanes(self.profiles[column:].take(words.profiles.take(at + offset)))
+        before = self._sides(context.gaps.take(at), words.classes.take(at - 1))
+        after = self._sides(context.gaps.take(at + 1), words.classes.take(at + 1))
         part = ORDINARY_OF_CASE.take(case)
         sides = self.classes + GAPS
         total += lanes(self.before.take((before * len(ORDINARY) + part) * self.classes + own_class))
         total += lanes(self.after.take(after * self.classes + own_class))
         total += lanes(self.around.take((part * sides + before) * sides + after))
-        odd = np.flatnonzero(_is_odd(context).take(at))
-        _add(total, odd, self._beyond_ordinary(context, at[odd], own_class[odd]))
+        odd = np.flatnonzero(words.odd.take(at))
+        _add(total, odd, self._beyond_ordinary(context, at.take(odd), own_class.take(odd)))
         return total
 
     def _sides(self, gaps: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Side of each word: its neighbour's class, or in its stead the gap between."""
-        strong = np.flatnonzero(STRONG.take(gaps))
-        classes[strong] = self.classes + gaps[strong].astype(np.int64)
+        strong = np.flatnonzero(among(gaps, PARTING_GAPS))
+        classes[strong] = self.classes + gaps.take(strong).astype(np.int64)
         return classes
 
     def _beyond_ordinary(
         self, context: Context, at: NDArray[np.int64], own_class: NDArray[np.int64]
     ) -> NDArray[np.int16]:
         """[len(at), 4] what gaps and cases add to what an ordinary word would have."""
-        gap_before, gap_after = context.gaps[at].astype(np.int64), context.gaps[at + 1].astype(np.int64)
-        case = context.cases[at].astype(np.int64)
-        around = context.cases[at - 1].astype(np.int64) * CASES + context.cases[at + 1]
+        gap_before, gap_after = context.gaps.take(at).astype(np.int64), context.gaps.take(at + 1).astype(np.int64)
+        case = context.cases.take(at).astype(np.int64)
+        around = context.cases.take(at - 1).astype(np.int64) * CASES + context.cases.take(at + 1)
         total = lanes(self.gap_before.take(gap_before * self.classes + own_class))
         total += lanes(self.gap_after.take(gap_after * self.classes + own_class))
         total += lanes(self.gaps.take(gap_before * GAPS + gap_after))
@@ -118,17 +133,12 @@ def _add(total: NDArray[np.int16], rows: NDArray[np.int64], scores: NDArray[np.i
 
 def _is_odd(context: Context) -> NDArray[np.bool_]:
     """[places] true where a gap on either side, or a case in the window of three, is not ordinary."""
-    odd_gap = _among(context.gaps, ODD_GAPS)
-    odd_case = _among(context.cases, ODD_CASES)
+    odd_gap = among(context.gaps, ODD_GAPS)
+    odd_case = among(context.cases, ODD_CASES)
     odd: NDArray[np.bool_] = odd_gap | odd_case
     odd[:-1] |= odd_gap[1:] | odd_case[1:]
     odd[1:] |= odd_case[:-1]
     return odd
-
-
-def _among(values: NDArray[np.uint8], table: bytes) -> NDArray[np.bool_]:
-    """`table[value]` for every value, a third of the time that `take` needs: `take` makes an index of each byte."""
-    return np.frombuffer(values.tobytes().translate(table), dtype=bool)
 
 
 def build_scorer(tagger: Tagger) -> Scorer:
@@ -170,7 +180,6 @@ def build_scorer(tagger: Tagger) -> Scorer:
     }
     return Scorer(
         classes=classes,
-        first_profile=tagger.profile_of.astype(np.int64) * PROFILE,
-        class_of=tagger.class_of.astype(np.int64),
+        profile_and_class=(tagger.profile_of.astype(np.int64) * PROFILE) << CLASS_BITS | tagger.class_of,
         **{name: pack_lanes(scores).ravel() for name, scores in folded.items()},
     )

@@ -62,8 +62,9 @@ UNKNOWN = "*"
 
 # Signs after which the next word does not continue the phrase: they stand in for the neighbour's class.
 STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START)
+PARTING_GAPS = (*STRONG_GAPS, END)
 STRONG = np.zeros(GAPS, dtype=bool)
-STRONG[[*STRONG_GAPS, END]] = True
+STRONG[[*PARTING_GAPS]] = True
 
 
 @dataclass(frozen=True, eq=False)

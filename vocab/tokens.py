@@ -73,10 +73,8 @@ for _gap, _signs in GAP_SIGNS.items():
     GAP_OF[[ord(_c) for _c in _signs]] = _gap
 CAPITAL = np.zeros(256, dtype=bool)
 CAPITAL[ord("A") : ord("Z") + 1] = True
-# Byte that a word begins with -> `Shape`, as far as one byte tells.
-SHAPE_OF_FIRST = np.full(256, Shape.LOWER, dtype=np.uint8)
-SHAPE_OF_FIRST[CAPITAL] = Shape.CAPITAL
-SHAPE_OF_FIRST[ord("0") == FOLD] = Shape.NUMBER
+# Byte that a word begins with -> `Shape`, as far as one byte tells; for `bytes.translate`.
+SHAPE_OF_FIRST = bytes(np.select([CAPITAL, ord("0") == FOLD], [Shape.CAPITAL, Shape.NUMBER], Shape.LOWER).tolist())
 APOSTROPHE = ord("'")
 
 
@@ -115,21 +113,21 @@ def split_words(cleaned: Cleaned) -> Tokens:
     `dog`, POSSESSIVE, `ball`.
     """
     raw, caption_starts = cleaned.text, cleaned.starts
-    text = np.frombuffer(bytearray(raw.tobytes().translate(FOLD_TABLE) + bytes(PADDING)), dtype=np.uint8)
+    text = np.zeros(len(raw) + PADDING, dtype=np.uint8)
+    text[: len(raw)] = np.frombuffer(raw.tobytes().translate(FOLD_TABLE), dtype=np.uint8)
     word = text[: len(raw) + 1] != 0
     _drop_possessives(raw, text, word, caption_starts)
-    # A byte of a word begins it if the byte before is not one, and ends it if the next is not one.
+    # A byte of a word begins it if the byte before is none of a word; the first byte after it ends it.
     begins, closes = np.empty_like(word), np.empty_like(word)
-    begins[0] = word[0]
+    begins[0], closes[0] = word[0], False
     np.greater(word[1:], word[:-1], out=begins[1:])
-    np.greater(word[:-1], word[1:], out=closes[:-1])
-    closes[-1] = False
+    np.greater(word[:-1], word[1:], out=closes[1:])
     # Two captions may touch without a sign between them.
     inner = caption_starts[1:-1]
     inner = inner[(inner > 0) & (inner < len(raw))]
     touching = inner[word[inner] & word[inner - 1]]
-    begins[touching] = closes[touching - 1] = True
-    places, ends = np.flatnonzero(begins), np.flatnonzero(closes) + 1
+    begins[touching] = closes[touching] = True
+    places, ends = np.flatnonzero(begins), np.flatnonzero(closes)
     starts = np.searchsorted(places, caption_starts)
     return Tokens(text, starts, _gaps(raw, places, ends, starts), _shapes(raw, places, ends), places, ends)
 
@@ -163,7 +161,7 @@ def _gaps(
     before[1:] = ends[:-1]
     # Most words are one space apart; only the others are looked at.
     odd = np.flatnonzero((places - before != 1) | (raw.take(before) != ord(" ")))
-    first, last = before[odd], places[odd] - 1
+    first, last = before.take(odd), places.take(odd) - 1
     second = np.minimum(first + 1, last)
     signs = np.maximum(np.maximum(GAP_OF[raw[first]], GAP_OF[raw[second]]), GAP_OF[raw[last]])
     quoted = raw[first] == APOSTROPHE
@@ -178,8 +176,9 @@ def _gaps(
 
 
 def _shapes(raw: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
-    shapes = SHAPE_OF_FIRST.take(raw.take(places))
+    shapes = np.frombuffer(bytearray(raw.take(places).tobytes().translate(SHAPE_OF_FIRST)), dtype=np.uint8)
     capital = np.flatnonzero(shapes == Shape.CAPITAL)
-    begin, end = places[capital], ends[capital]
-    shapes[capital[CAPITAL[raw[end - 1]] & (end - begin > 1)]] = Shape.UPPER
+    begin, end = places.take(capital), ends.take(capital)
+    upper = np.flatnonzero(CAPITAL.take(raw.take(end - 1)) & (end - begin > 1))
+    shapes[capital.take(upper)] = Shape.UPPER
     return shapes

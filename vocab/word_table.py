@@ -35,17 +35,21 @@ class Slots:
     def find(self, *keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """[words] row of each word, NONE for unknown ones."""
         slots = self.first_slots(*keys)
-        found = self.rows[slots].astype(np.int64)
-        other = np.flatnonzero(~self._are(slots, keys))
-        going = other[found[other] != NONE]
-        found[other] = NONE
+        rows = self.rows.take(slots)
+        other = ~self._are(slots, keys)
+        found = rows.astype(np.int64)
+        found[np.flatnonzero(other)] = NONE
+        going = np.flatnonzero(other & (rows != NONE))
         # A word steps on until it meets itself or an empty slot; clusters are short.
+        slots, keys = slots.take(going), tuple(key.take(going) for key in keys)
         while len(going):
-            slots[going] = (slots[going] + 1) & (len(self.rows) - 1)
-            at = slots[going]
-            same = self._are(at, tuple(key[going] for key in keys))
-            found[going[same]] = self.rows[at[same]]
-            going = going[~same & (self.rows[at] != NONE)]
+            slots = (slots + 1) & (len(self.rows) - 1)
+            rows = self.rows.take(slots)
+            other = ~self._are(slots, keys)
+            met = np.flatnonzero(~other)
+            found[going.take(met)] = rows.take(met)
+            left = np.flatnonzero(other & (rows != NONE))
+            going, slots, keys = going.take(left), slots.take(left), tuple(key.take(left) for key in keys)
         return found
 
     def first_slots(self, *keys: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -55,9 +59,9 @@ class Slots:
         return ((mixed * MULTIPLIER) >> bits).view(np.int64)
 
     def _are(self, slots: NDArray[np.int64], keys: tuple[NDArray[np.uint64], ...]) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = self.keys[0][slots] == keys[0]
+        same: NDArray[np.bool_] = self.keys[0].take(slots) == keys[0]
         if len(keys) > 1:
-            same &= self.keys[1][slots] == keys[1]
+            same &= self.keys[1].take(slots) == keys[1]
         return same
 
 
@@ -76,12 +80,12 @@ class WordTable:
         """
         lengths = ends - places
         eights = eight_bytes(text)
-        first = eights[places] & MASKS[np.minimum(lengths, 8)]
+        first = eights[places] & MASKS.take(lengths, mode="clip")
         found = self.short.find(first)
         long = np.flatnonzero(lengths > 8)
-        second = eights[places[long] + 8] & MASKS[np.minimum(lengths[long] - 8, 8)]
-        found[long] = self.long.find(first[long], second)
-        for word in long[lengths[long] > LONGEST].tolist():
+        second = eights[places.take(long) + 8] & MASKS.take(lengths.take(long) - 8, mode="clip")
+        found[long] = self.long.find(first.take(long), second)
+        for word in np.flatnonzero(lengths > LONGEST).tolist():
             found[word] = self.longer.get(text[places[word] : ends[word]].tobytes(), NONE)
         return found
 
@@ -92,8 +96,10 @@ def build_word_table(words: pa.StringArray) -> WordTable:
     lengths = ends - places
     eights = eight_bytes(text)
     first = eights[places] & MASKS[np.minimum(lengths, 8)]
-    short = np.flatnonzero((lengths > 0) & (lengths <= 8))
-    long = np.flatnonzero((lengths > 8) & (lengths <= LONGEST))
+    # Of several words for one slot the last gets it: the shortest, because short words are the frequent ones.
+    order = np.argsort(-lengths, kind="stable")
+    short = order[(lengths[order] > 0) & (lengths[order] <= 8)]
+    long = order[(lengths[order] > 8) & (lengths[order] <= LONGEST)]
     second = eights[places[long] + 8] & MASKS[lengths[long] - 8]
     longer = {text[places[row] : ends[row]].tobytes(): row for row in np.flatnonzero(lengths > LONGEST).tolist()}
     return WordTable(_fill(short, first[short]), _fill(long, first[long], second), longer)

@@ -101,7 +101,8 @@ def measure_nouns(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str, 
     for name, case in cases.items():
         aligned = align(sentences, case=case)
         context = in_context(ours.tagger, aligned)
-        nouns = np.isin(ours.scorer.scores(context, context.at).argmax(axis=1), (Tag.NOUN, Tag.NAME))
+        scores = ours.scorer.scores(ours.scorer.look_up(context), context.at)
+        nouns = np.isin(scores.argmax(axis=1), (Tag.NOUN, Tag.NAME))
         tagged = covered(aligned.first[nouns], aligned.last[nouns], len(tokens))
         counts, without = match(tagged | taken_off, gold), match(tagged, gold)
         sys.stdout.write(f"{name}: {counts}\n  without addresses and file names: {without}\n")
