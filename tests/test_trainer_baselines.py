@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.finetuning import config as finetune_config
@@ -193,19 +195,10 @@ def test_a_model_whose_images_are_not_ours_is_named(
     assert found in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "found"),
-    [
-        ("test_resnet", {"in_chans": 1}, "a model of images of 1 x 160 x 160"),
-        ("deit_tiny_distilled_patch16_224", {"depth": 1}, "deit_tiny_distilled_patch16_224, which has 2 classifiers"),
-    ],
-)
-def test_a_baseline_that_cannot_be_measured_is_named_by_its_folder(
-    tmp_path: Path, name: str, arguments: dict[str, Any], found: str
-) -> None:
-    model = made(name, **arguments)
-    timm.models.save_for_hf(model, tmp_path / "model", model_args=arguments, safe_serialization=True)
-    with pytest.raises(InputError, match=f"^{tmp_path}/model: found {found}"):
+def test_a_model_of_grey_images_is_named_by_its_folder(tmp_path: Path) -> None:
+    model = made("test_resnet", in_chans=1)
+    timm.models.save_for_hf(model, tmp_path / "model", model_args={"in_chans": 1}, safe_serialization=True)
+    with pytest.raises(InputError, match=f"^{tmp_path}/model/config.json: found a model of images of 1 x 160 x 160"):
         open_pretrained(tmp_path / "model")
 
 
@@ -214,12 +207,29 @@ def test_a_baseline_that_cannot_be_measured_is_named_by_its_folder(
     [
         ({"num_classes": 3}, "config.json has num_classes 3 and model_args of 5"),
         ({"num_classes": 7}, "config.json has num_classes 7 and model_args of 5"),
-        ({"num_classes": "five"}, "no model that can be loaded"),
-        ({"model_args": [1]}, "no model that can be loaded"),
+        (
+            {"num_classes": "five"},
+            "config.json: found num_classes 'five'; wanted a whole number, 0 without a classifier",
+        ),
+        ({"num_classes": -3}, "config.json: found num_classes '-3'; wanted a whole number"),
+        ({"num_classes": True}, "config.json: found num_classes 'True'; wanted a whole number"),
+        ({"num_classes": ...}, "config.json: found no num_classes; wanted a whole number"),
+        ({"model_args": [1]}, "config.json: found model_args '[1]'; wanted an object of arguments"),
+        ({"model_args": None}, "config.json: found model_args 'None'; wanted an object of arguments"),
         ({"model_args": {"nonsense": 1}}, "unexpected keyword argument 'nonsense'"),
         ({"architecture": "resnet18"}, "unexpected keyword argument"),
         ({"architecture": "resnet18", "model_args": {"num_classes": 5}}, "no model that can be loaded ("),
-        ({"architecture": None}, "the architecture None, which timm"),
+        ({"architecture": None}, "config.json: found architecture 'None'; wanted timm's name of an architecture"),
+        ({"architecture": 5}, "config.json: found architecture '5'; wanted timm's name of an architecture"),
+        ({"architecture": ...}, "config.json: found no architecture; wanted timm's name of an architecture"),
+        (
+            {"pretrained_cfg": ...},
+            "config.json: found no pretrained_cfg; wanted an object with input_size, mean, std, crop_pct. Copy the "
+            "folder again, whole, or write it with timm.models.save_for_hf.",
+        ),
+        ({"pretrained_cfg": [1]}, "config.json: found pretrained_cfg '[1]'; wanted an object with input_size"),
+        ({"pretrained_cfg": None}, "config.json: found pretrained_cfg 'None'; wanted an object with input_size"),
+        ({"pretrained_cfg": {}}, "config.json: found pretrained_cfg without input_size; wanted an object with"),
     ],
 )
 def test_a_configuration_of_other_weights_is_named(
@@ -227,10 +237,34 @@ def test_a_configuration_of_other_weights_is_named(
 ) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | change))
+    # ... is a member that is not there.
+    changed = {name: value for name, value in {**config, **change}.items() if value is not ...}
+    (copy / "config.json").write_text(json.dumps(changed))
     with pytest.raises(FormatError) as raised:
         open_pretrained(copy)
     assert found in str(raised.value)
+
+
+def test_the_members_of_timm_s_first_folders_are_its_description(tmp_path: Path) -> None:
+    timm.models.save_for_hf(made("test_resnet"), tmp_path / "model", safe_serialization=True)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    first = {**config["pretrained_cfg"], "architecture": "test_resnet", "num_classes": 5}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(first))
+    opened = open_pretrained(tmp_path / "model")
+    assert (opened.preprocessing.image_size, opened.preprocessing.mean) == (160, 0.5)
+
+
+def test_weights_whose_names_have_a_prefix_are_named_with_the_way_to_strip_it(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    weights = load_file(copy / "model.safetensors")
+    save_file({f"model.backbone.{name}": tensor for name, tensor in weights.items()}, copy / "model.safetensors")
+    with pytest.raises(FormatError, match=r"model\.backbone\.\S+ and \d+ others, which the model lacks") as raised:
+        open_pretrained(copy)
+    assert "All of their names begin with model.backbone., which timm's names lack." in str(raised.value)
+    strip = str(raised.value).partition("python -c '")[2].partition("'")[0]
+    subprocess.run([sys.executable, "-c", strip, "model.safetensors", "new.safetensors"], cwd=copy, check=True)
+    (copy / "new.safetensors").rename(copy / "model.safetensors")
+    assert open_pretrained(copy).fingerprint == open_pretrained(folder).fingerprint
 
 
 def test_weights_that_are_cut_or_missing_are_named_though_another_file_lies_beside_them(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from tests.forks import Forks
 from trainer.config import ModelConfig
 from trainer.model.backbone import architecture, checkpoint_activations, features
 from trainer.model.class_token import ClassTokenBlock, spare_last_block
@@ -96,3 +99,56 @@ def test_the_trainer_s_models_have_it_with_a_class_token() -> None:
     assert not isinstance(token.get_submodule("blocks.0"), ClassTokenBlock)
     average = architecture(ModelConfig(**sizes, global_pool="avg"), classes=5, image_size=32)
     assert not isinstance(average.get_submodule("blocks.1"), ClassTokenBlock)
+
+
+def offered() -> dict[str, bool]:
+    """Which attentions torch may take on a GPU, as the flags are now."""
+    cuda = torch.backends.cuda
+    return {
+        "flash": cuda.flash_sdp_enabled(),
+        "efficient": cuda.mem_efficient_sdp_enabled(),
+        "math": cuda.math_sdp_enabled(),
+        "cudnn": cuda.cudnn_sdp_enabled(),
+    }
+
+
+def test_one_query_is_never_offered_to_cudnn_and_the_other_blocks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, spared = pair()
+    attend, seen = functional.scaled_dot_product_attention, []
+
+    def watched(query: Tensor, *given: Any, **options: Any) -> Tensor:
+        seen.append((query.shape[2], offered()))
+        return attend(query, *given, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    outcome(spared)
+    every = {"flash": True, "efficient": True, "math": True, "cudnn": True}
+    assert seen == [(17, every), (17, every), (1, {**every, "cudnn": False})]
+    assert offered() == every
+
+
+# In a fork, for the tests' type checks are no code to compile.
+COMPILED = """
+import timm, torch
+from torch.nn.functional import scaled_dot_product_attention
+from trainer.model.class_token import ClassTokenBlock
+
+def watching(graph, _):
+    class Watch(torch.fx.Interpreter):
+        def call_function(self, target, args, kwargs):
+            if target is scaled_dot_product_attention:
+                print("cudnn", torch.backends.cuda.cudnn_sdp_enabled())
+            return super().call_function(target, args, kwargs)
+    return Watch(graph).run
+
+block = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=16, num_heads=2).blocks[0]
+compiled = torch.compile(ClassTokenBlock(block), fullgraph=True, backend=watching)
+compiled(torch.randn(2, 5, 16))
+print("after", torch.backends.cuda.cudnn_sdp_enabled())
+"""
+
+
+def test_compiled_in_one_graph_it_is_not_offered_to_cudnn_either(forks: Forks, tmp_path: Path) -> None:
+    group = forks.start(1, tmp_path / "log", exec, COMPILED, {})
+    assert group.wait() == [0], group.said()
+    assert group.said().splitlines()[-2:] == ["cudnn False", "after True"]

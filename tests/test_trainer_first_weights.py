@@ -28,6 +28,7 @@ from trainer.pretrain import pretrain
 from trainer.step.training import build_training
 from trainer.verb_config import ExportConfig, ImportConfig
 from trainer.weights.export import export
+from trainer.weights.names import prefix_of
 from trainer.weights.released import import_released
 from trainer.weights.sources import read_source
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError
@@ -246,11 +247,29 @@ def test_weights_of_another_shape_or_with_other_names_are_named(
         begun(corpus, path)
 
 
-def test_weights_with_a_prefix_and_weights_of_another_architecture_are_named(corpus: Corpus, tmp_path: Path) -> None:
-    named = {f"module.{name}": tensor for name, tensor in other_model().state_dict().items()}
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "model.", "_orig_mod.", "module.encoder."])
+def test_weights_whose_names_have_a_prefix_are_named_with_the_way_to_strip_it(
+    corpus: Corpus, tmp_path: Path, prefix: str
+) -> None:
+    named = {f"{prefix}{name}": tensor for name, tensor in other_model().state_dict().items()}
     save_file(named, tmp_path / "named.safetensors")
-    with pytest.raises(MismatchError, match=r"module\..* and \d+ others, which the model lacks"):
+    with pytest.raises(MismatchError, match=rf"{prefix}.* and \d+ others, which the model lacks") as raised:
         begun(corpus, tmp_path / "named.safetensors")
+    assert f"All of their names begin with {prefix}, which timm's names lack. Write them without it" in str(
+        raised.value
+    )
+    assert f'name.removeprefix("{prefix}")' in str(raised.value)
+
+
+def test_a_prefix_is_one_that_all_names_have_and_that_may_stand_in_a_command() -> None:
+    assert prefix_of(["module.norm.weight", "module.head.bias"], ["norm.weight"]) == "module."
+    assert prefix_of(["module.norm.weight", "head.bias"], ["norm.weight"]) == ""
+    assert prefix_of(["norm.weight", "norm.bias"], ["norm.weight"]) == ""
+    assert prefix_of(['"); import os; ("..norm.weight'], ["norm.weight"]) == ""
+    assert prefix_of([], ["norm.weight"]) == ""
+
+
+def test_weights_of_another_architecture_are_named(corpus: Corpus, tmp_path: Path) -> None:
     timm.models.save_for_hf(timm.create_model("test_resnet"), tmp_path / "resnet", safe_serialization=True)
     with pytest.raises(MismatchError, match="found weights of test_resnet: no cls_token") as raised:
         begun(corpus, tmp_path / "resnet")

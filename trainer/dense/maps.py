@@ -26,6 +26,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.model.added_classifier import remove_classifier
 from trainer.model.backbone import REFUSALS, architecture_of, meta_copy, patch_of
 from trainer.model.class_token import whole_last_block
 from vocab.errors import InputError
@@ -92,7 +93,7 @@ class FeatureMaps(nn.Module):
         count = count_maps(model)
         self.blocks = tuple(block_number(block, count, model) for block in blocks)
         whole_last_block(model)
-        model.reset_classifier(0)  # type: ignore[operator]
+        remove_classifier(model)
         self.model = model
         self.specs = _try_out(model, self.blocks, size)
 

@@ -33,6 +33,8 @@ REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, Ari
 WIDEST_VECTOR = 16
 """float32 numbers in a vector of AVX-512"""
 EXAMPLES = "vit_base_patch16_224, convnext_tiny, swin_tiny_patch4_window7_224 or resnet50"
+ADDED_CLASSIFIER = "added_classifier"
+"""name of a classifier that timm's architecture does not have (`added_classifier.py`)"""
 
 
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
@@ -129,9 +131,21 @@ def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: boo
 
 
 def features(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch width"]:
-    """Features of images in [-1, 1], which the classifier reads; `model(images)` is the classifier of them."""
+    """Features of images in [-1, 1], which the classifier reads."""
+    return _pooled(model, images)
+
+
+def _pooled(model: nn.Module, images: Tensor) -> Tensor:
+    """Features as timm pools them, which some poolings leave as tokens or maps."""
     pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
     return pooled
+
+
+def logits(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch classes"]:
+    """Logits of images in [-1, 1]: the classifier of their features, also where timm's architecture lacks it."""
+    added: nn.Module | None = getattr(model, ADDED_CLASSIFIER, None)
+    found: Tensor = model(images) if added is None else added(features(model, images))
+    return found
 
 
 def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
@@ -200,12 +214,11 @@ def layers_of(model: nn.Module) -> dict[str, int]:
     return numbers
 
 
-def classifier_of(model: nn.Module, *, named: str = "--model") -> nn.Linear:
-    """The linear layer that gives the logits.
-
-    Raises InputError, about the option or the model that is `named`, for an architecture without one.
-    """
-    found = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+def classifier_of(model: nn.Module) -> nn.Linear:
+    """The linear layer that gives the logits. Raises InputError for an architecture without one."""
+    found: Any = getattr(model, ADDED_CLASSIFIER, None)
+    if found is None and hasattr(model, "get_classifier"):
+        found = model.get_classifier()  # type: ignore[operator]
     if isinstance(found, nn.Linear) and found.bias is not None:
         return found
     if isinstance(found, tuple | list | nn.ModuleList):
@@ -215,7 +228,7 @@ def classifier_of(model: nn.Module, *, named: str = "--model") -> nn.Linear:
     else:
         kind = f"{type(found).__name__} as its classifier" + " without biases" * isinstance(found, nn.Linear)
     raise InputError(
-        named,
+        "--model",
         found=f"{architecture_of(model)}, which has {kind}",
         wanted="an architecture whose logits are one linear layer of its features, with biases",
         remedy=f"Choose another one of timm, such as {EXAMPLES}.",
@@ -293,12 +306,33 @@ def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
     """
     if type(model) is VisionTransformer:
         return
-    seeing, images = meta_copy(model).eval(), torch.empty(2, 3, image_size, image_size, device="meta")
     try:
-        pooled, within = _called(seeing, partial(features, seeing, images))
-        _, whole = _called(seeing, partial(seeing, images))
+        shape, behind = tried_out(model, image_size, option=option)
     except NotImplementedError:
         return  # an operation that torch knows only with data
+    width, between = classifier_of(model).in_features, sorted(behind - {classifier_name(model)})
+    if shape != (width,) or between:
+        seen = f"{list(shape)} for each image" + f" before {between[0]}" * bool(between)
+        raise InputError(
+            "--model",
+            found=f"{architecture_of(model)}, whose features are {seen}",
+            wanted=f"the {width} numbers that its classifier reads",
+            remedy=f"Choose another architecture of timm, such as {EXAMPLES}.",
+        )
+
+
+def tried_out(model: nn.Module, image_size: int, *, option: str) -> tuple[tuple[int, ...], set[str]]:
+    """Find the shape of an image's features, and the modules that timm calls behind them, without data.
+
+    Raises InputError about `option` for a size that the model cannot see, and NotImplementedError for an operation that
+    torch knows only with data. The modules of features that are no vector are not looked for.
+    """
+    seeing, images = meta_copy(model).eval(), torch.empty(2, 3, image_size, image_size, device="meta")
+    try:
+        pooled, within = _called(seeing, partial(_pooled, seeing, images))
+        _, whole = _called(seeing, partial(seeing, images)) if pooled.ndim == 2 else (pooled, within)
+    except NotImplementedError:
+        raise
     except REFUSALS as error:
         own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
         raise InputError(
@@ -307,15 +341,7 @@ def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
             wanted="a size that this architecture takes",
             remedy=f"Its own size is {own}.",
         ) from error
-    width, between = classifier_of(model).in_features, sorted(whole - within - {classifier_name(model)})
-    if tuple(pooled.shape) != (2, width) or between:
-        seen = f"{list(pooled.shape[1:])} for each image" + f" before {between[0]}" * bool(between)
-        raise InputError(
-            "--model",
-            found=f"{architecture_of(model)}, whose features are {seen}",
-            wanted=f"the {width} numbers that its classifier reads",
-            remedy=f"Choose another architecture of timm, such as {EXAMPLES}.",
-        )
+    return tuple(pooled.shape[1:]), whole - within
 
 
 @torch.no_grad()

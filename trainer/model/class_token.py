@@ -15,6 +15,10 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+ONE_QUERY_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+"""attentions but that of cuDNN, which torch prefers on a GPU and whose backward fails for one query (pytorch#138529)"""
 
 
 class ClassTokenBlock(nn.Module):
@@ -62,12 +66,13 @@ class ClassTokenBlock(nn.Module):
         query = functional.linear(tokens[:, :1], weight[:width], None if bias is None else bias[:width])
         others = functional.linear(tokens, weight[width:], None if bias is None else bias[width:])
         keys, values = others.view(batch, -1, 2, heads, size).permute(2, 0, 3, 1, 4).unbind(0)
-        taken = functional.scaled_dot_product_attention(
-            attention.q_norm(query.view(batch, heads, 1, size)),
-            attention.k_norm(keys),
-            values,
-            dropout_p=attention.attn_drop.p if self.training else 0.0,
-        )
+        with sdpa_kernel(list(ONE_QUERY_BACKENDS)):
+            taken = functional.scaled_dot_product_attention(
+                attention.q_norm(query.view(batch, heads, 1, size)),
+                attention.k_norm(keys),
+                values,
+                dropout_p=attention.attn_drop.p if self.training else 0.0,
+            )
         mixed: Tensor = attention.proj_drop(attention.proj(attention.norm(taken.transpose(1, 2).flatten(2))))
         return mixed
 

@@ -17,7 +17,7 @@ from trainer.data.batch import Batch
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
-from trainer.model.backbone import classifier_of, features
+from trainer.model.backbone import classifier_of, features, logits
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
 
@@ -124,8 +124,7 @@ class Objective(StepObjective):
 
     def score(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch classes"]:
         """Logits of images without augmentation, for evaluation."""
-        logits: Tensor = self.model(prepare(images, None, mean=self.mean, std=self.std))
-        return logits
+        return logits(self.model, prepare(images, None, mean=self.mean, std=self.std))
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """Features that the classifier reads, of images without augmentation, for a probe."""

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainer.model.backbone import logits
 from trainer.model.per_image import seeds_of, set_patch_share
 from vocab.pages.text import counted
 
@@ -51,11 +53,23 @@ def forward_flops(model: nn.Module, *, size: int) -> int:
     meta = torch.device("meta")
     # Of two images, because batch norms refuse to train on a single value of a channel.
     seeds_of(model).set(torch.zeros(2, dtype=torch.int64, device=meta))
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    whole = _Classified(model)
+    weights = {name: weight.detach() for name, weight in whole.named_parameters()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         # Detached: torch's counter follows gradients of weights that are handed to modules, as CaiT's class token is.
-        functional_call(model, weights, torch.empty(2, 3, size, size, device=meta))
+        functional_call(whole, weights, torch.empty(2, 3, size, size, device=meta))
     return int(counter.get_total_flops()) // 2
+
+
+class _Classified(nn.Module):
+    """Logits of a model as one module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch classes"]:
+        return logits(self.model, images)
 
 
 def cost(operations: int, *, steps: int, batch: int) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor
 from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.job import Evaluated
-from trainer.model.backbone import classifier_name, classifier_of
+from trainer.model.added_classifier import has_added_classifier
+from trainer.model.backbone import classifier_of
 from trainer.model.objective import Objective
 from trainer.probe.measures import Scored, score
 from trainer.records.classes import ClassScores, of_task
@@ -24,7 +25,15 @@ from trainer.transfer.batches import EpochPlan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.task_results import TaskResults, TaskScore, few_steps, renewed
 from trainer.transfer.tasks.opening import TaskData
-from trainer.weights.folder import ModelSpec, first_conv_of, pool_of, timm_fields, write_model
+from trainer.weights.folder import (
+    CLASSIFIER,
+    ModelSpec,
+    classifier_in_timm,
+    first_conv_of,
+    pool_of,
+    timm_fields,
+    write_model,
+)
 from trainer.weights.pretrained import Pretrained
 
 MODEL = "model"
@@ -83,13 +92,14 @@ class FinetuneResults(TaskResults[FinetuneConfig, FinetuneInputs, Objective]):
         return details
 
     def write_model(self, weights: Mapping[str, Tensor], result: Scored) -> str:
-        """Write the averaged weights as a folder that timm loads."""
+        """Write the averaged weights as a folder that timm loads: without an added classifier, which lies beside."""
         names, folder = self.inputs.task.class_names, self.config.out / MODEL
-        fields = timm_fields(spec_of(self.inputs.pretrained), classes=len(names))
+        added = has_added_classifier(self.inputs.pretrained.model)
+        fields = timm_fields(spec_of(self.inputs.pretrained), classes=0 if added else len(names))
         fields["label_names"] = list(names)
         with renewed(folder) as work:
             write_model(work, weights, fields)
-        return f"{folder} is the model"
+        return f"{folder} is the model" + f", {CLASSIFIER} in it the classifier of its features" * added
 
 
 def spec_of(pretrained: Pretrained) -> ModelSpec:
@@ -100,7 +110,7 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
         arguments=pretrained.arguments,
         preprocessing=pretrained.preprocessing,
         features=classifier_of(model).in_features,
-        classifier=classifier_name(model),
+        classifier=classifier_in_timm(model),
         global_pool=pool_of(model),
         first_conv=first_conv_of(model),
     )
@@ -108,8 +118,13 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
 
 def notes_at_start(config: FinetuneConfig, inputs: FinetuneInputs) -> list[str]:
     """Write notes that can be given before the first step: on the data, and on a run of few steps."""
-    task = inputs.task
+    task, pretrained = inputs.task, inputs.pretrained
+    added = [
+        f"{pretrained.architecture}'s own classifier is not one linear layer of its features: a linear classifier took "
+        f"its place"
+    ] * has_added_classifier(pretrained.model)
     # Where the whole data set has none either, the data's own note says so.
     own, everywhere = task.lacking(inputs.train_images), task.lacking(task.train)
     lacking = own if own != everywhere else []
-    return [*task.notes, *(f"{config.percent:g} % of the images: {each}" for each in lacking), *few_steps(inputs.plan)]
+    lacking = [f"{config.percent:g} % of the images: {each}" for each in lacking]
+    return [*added, *task.notes, *lacking, *few_steps(inputs.plan)]

@@ -8,8 +8,7 @@ classifier is kept where its classes are those of the run's vocabulary, and new 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 import timm
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.model.backbone import REFUSALS, classifier_name, is_sized, timm_arguments
+from trainer.weights.names import first_of, misfit, prefix_of, without_prefix
 from trainer.weights.native import first_line
 from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError
@@ -26,9 +26,6 @@ from vocab.vocabulary import Vocabulary
 POSITIONS = "pos_embed"
 MOST_PREFIXES = 8
 """tokens that may stand before those of patches: class, distillation and register tokens"""
-SIZE = re.compile(r"size mismatch for (\S+): .*?torch.Size\((\[.*?\])\).*?torch.Size\((\[.*?\])\)")
-MISSING = re.compile(r"Missing key\(s\) in state_dict: (.*?)\. ?$", re.MULTILINE)
-UNEXPECTED = re.compile(r"Unexpected key\(s\) in state_dict: (.*?)\. ?$", re.MULTILINE)
 
 
 def put_first_weights(
@@ -48,18 +45,18 @@ def put_first_weights(
     # torch would convert them without a word: int8 without its scale, a complex number without its imaginary part.
     given = [(name, weights.tensors.get(name, tensor)) for name, tensor in ours.items() if tensor.is_floating_point()]
     if other := [f"{name} of {tensor.dtype}" for name, tensor in given if not tensor.is_floating_point()]:
-        raise _mismatch(weights, config, _listed(other))
-    fitted = fit(weights, config, image_size=image_size, one_size=one_size)
+        raise _mismatch(weights, config, first_of(other))
+    fitted = fit(weights, config, ours, image_size=image_size, one_size=one_size)
     same = weights.vocabulary is not None and weights.vocabulary.fingerprint == vocabulary.fingerprint
     keep = same and f"{own}.weight" in fitted
     new = {} if keep else {name: ours[name] for name in (f"{own}.weight", f"{own}.bias")}
     taken = {**fitted, **new}
     if missing := sorted(ours.keys() - taken.keys()):
-        raise _mismatch(weights, config, f"no {_listed(missing)}")
+        raise _mismatch(weights, config, f"no {first_of(missing)}")
     if wrong := [name for name, tensor in ours.items() if tensor.shape != taken[name].shape]:
         raise _mismatch(weights, config, f"{wrong[0]} of shape {list(taken[wrong[0]].shape)}")
     if broken := [name for name, tensor in taken.items() if not tensor.isfinite().all()]:
-        raise _mismatch(weights, config, f"NaN or infinity in {_listed(broken)}")
+        raise _mismatch(weights, config, f"NaN or infinity in {first_of(broken)}")
     model.load_state_dict(taken)
     made = f", made for {weights.architecture}" if weights.architecture not in (None, config.model) else ""
     return [
@@ -69,10 +66,13 @@ def put_first_weights(
     ]
 
 
-def fit(weights: SourceWeights, config: ModelConfig, *, image_size: int, one_size: bool) -> dict[str, Tensor]:
+def fit(
+    weights: SourceWeights, config: ModelConfig, names: Collection[str], *, image_size: int, one_size: bool
+) -> dict[str, Tensor]:
     """Have timm bring weights into the names and shapes of a model, whose classifier has as many classes as theirs.
 
-    With as many classes, timm asks for every weight of the model, and for no other. Raises as `put_first_weights`.
+    With as many classes, timm asks for every weight of the model, and for no other. `names`: of the run's weights, for
+    the error. Raises as `put_first_weights`.
     """
     known = timm.get_pretrained_cfg(config.model)
     about = asdict(known) if known is not None else {}
@@ -88,7 +88,8 @@ def fit(weights: SourceWeights, config: ModelConfig, *, image_size: int, one_siz
             **timm_arguments(config, image_size=image_size, one_size=one_size),
         )
     except REFUSALS as error:
-        raise _mismatch(weights, config, _refusal(error)) from error
+        refused = misfit(error) or f"weights that timm cannot convert ({first_line(error)})"
+        raise _mismatch(weights, config, refused, prefix=prefix_of(weights.tensors, names)) from error
     fitted: dict[str, Tensor] = model.state_dict()
     return fitted
 
@@ -129,26 +130,7 @@ def _classifier_line(weights: SourceWeights, *, keep: bool) -> str:
     return "  classifier new: the weights have no classifier for the classes of this vocabulary"
 
 
-def _refusal(error: BaseException) -> str:
-    """Say what torch found in weights that it refused: another shape, names that are missing or too many."""
-    message = str(error)
-    if wrong := SIZE.search(message):
-        return f"{wrong[1]} of shape {wrong[2]}, where the model has {wrong[3]}"
-    missing, unexpected = (
-        [re.findall(r'"(.*?)"', part) for part in pattern.findall(message)] for pattern in (MISSING, UNEXPECTED)
-    )
-    parts = [f"no {_listed(names)}" for names in missing] + [
-        f"{_listed(names)}, which the model lacks" for names in unexpected
-    ]
-    return "; ".join(parts) or f"weights that timm cannot convert ({first_line(error)})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Name the first of some weights, and count the others."""
-    return names[0] + (f" and {counted(len(names) - 1, 'other')}" if len(names) > 1 else "")
-
-
-def _mismatch(weights: SourceWeights, config: ModelConfig, found: str) -> MismatchError:
+def _mismatch(weights: SourceWeights, config: ModelConfig, found: str, *, prefix: str = "") -> MismatchError:
     of = f"weights of {weights.architecture}" if weights.architecture else "weights that name no architecture"
     # Windows and patches have sizes; convolutional networks have none.
     sizes = "--patch-size, --embed-dim, --depth, --num-heads and " * is_sized(weights.architecture or config.model)
@@ -158,5 +140,7 @@ def _mismatch(weights: SourceWeights, config: ModelConfig, found: str) -> Mismat
         f"--init {weights.source}",
         found=f"{of}: {found}",
         wanted=f"all weights of {config.model} as this run has it, by timm's names",
-        remedy=f"Give {f'--model {weights.architecture}' if named else 'the --model of these weights'}, {remedy}",
+        remedy=without_prefix(prefix)
+        if prefix
+        else f"Give {f'--model {weights.architecture}' if named else 'the --model of these weights'}, {remedy}",
     )

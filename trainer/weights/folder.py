@@ -4,6 +4,7 @@ In: weights under timm's names, the model that timm builds for them, classes, a 
 whole or not at all, and `load_model`, which loads it.
 
     model.safetensors      weights, with the classifier unless it was left out
+    classifier.safetensors a fine-tuned linear classifier (weight, bias) that timm's architecture has no place for
     config.json            timm's fields: architecture, model_args, pretrained_cfg, label_names, label_descriptions;
                            weights_sha256, the checksum that model.safetensors holds
     vocabulary.parquet     the classes, in the classifier's order (vocab/FORMAT.md)
@@ -34,10 +35,12 @@ from torch import Tensor, nn
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
-from trainer.model.backbone import REFUSALS
+from trainer.model.added_classifier import has_added_classifier, split_added
+from trainer.model.backbone import REFUSALS, classifier_name
 from trainer.model.objective import Channels, by_channel
 from trainer.records.record import RESULTS
 from trainer.weights import corenet
+from trainer.weights.names import misfit, misnamed, prefix_of, without_prefix
 from vocab import wordnet
 from vocab.errors import FormatError
 from vocab.store.files import HASH_BLOCK, filesystem_of, flush, named, write_file
@@ -47,8 +50,13 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
+CLASSIFIER = "classifier.safetensors"
 NAMES = frozenset({"label_names", "label_descriptions"})
 """fields of config.json that timm adds to a model's `pretrained_cfg`"""
+FOLDER_FIELDS = frozenset({"architecture", "pretrained_cfg"})
+"""fields of config.json that a run's lacks"""
+DESCRIBED = ("input_size", "mean", "std", "crop_pct")
+"""fields of pretrained_cfg that say how images are prepared"""
 WEIGHTS_SHA256 = "weights_sha256"
 """field of config.json that timm does not know: the checksum in the metadata of the weights written with it"""
 LOSS = "pretraining_loss"
@@ -83,8 +91,8 @@ class ModelSpec:
     """pooling of the features by timm's name; None where the architecture leaves no choice by name"""
     first_conv: str | list[str]
     """name of the convolution that sees the image; names, where several do"""
-    classifier: str = "head"
-    """name of the classifier among the model's parts"""
+    classifier: str | list[str] | None = "head"
+    """name of the classifier among the model's parts; names, where timm has several"""
     about: Mapping[str, object] = field(default_factory=dict)
     """further fields of pretrained_cfg"""
     loss: LossName | None = None
@@ -162,10 +170,13 @@ def write_model(
 ) -> None:
     """Write model.safetensors, with further metadata `about`, and config.json, which holds its checksum.
 
-    Raises OSError, with the file's name, if the disk refuses it.
+    An added classifier goes into classifier.safetensors. Raises OSError, with the file's name, if the disk refuses it.
     """
+    own, added = split_added(tensors)
     # Not safetensors' save_file: only the owner could read the file, and a full disk would not raise OSError.
-    write_file(work / WEIGHTS, sealed_file(tensors, about))
+    write_file(work / WEIGHTS, sealed_file(own, about))
+    if added:
+        write_file(work / CLASSIFIER, sealed_file(added))
     named_weights = {**fields, WEIGHTS_SHA256: metadata_of(work / WEIGHTS)[SEAL]}
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
 
@@ -223,6 +234,14 @@ def first_conv_of(model: nn.Module) -> str | list[str]:
     return list(known) if isinstance(known, tuple | list) else str(known)
 
 
+def classifier_in_timm(model: nn.Module) -> str | list[str] | None:
+    """Name of the classifier in timm's architecture; names, where it has several; None where timm does not say."""
+    if not has_added_classifier(model):
+        return classifier_name(model)
+    known = getattr(model, "pretrained_cfg", {}).get("classifier")
+    return list(known) if isinstance(known, tuple | list) else known
+
+
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
     """Descriptions of the classes: "n02084071" -> "dog.n.01: dog, domestic dog, Canis familiaris"."""
     nouns = wordnet.load()
@@ -267,13 +286,44 @@ def load_model(folder: str | Path) -> nn.Module:
                 found = f"num_classes {config['num_classes']} and model_args of {model.num_classes}"
                 raise ValueError(f"{CONFIG} has {found}")
     except (*REFUSALS, OSError, SafetensorError) as error:
+        missing, unexpected = misnamed(error)
+        prefix = prefix_of(unexpected, missing)
         raise FormatError(
             location,
-            found=f"no model that can be loaded ({error})",
+            found=f"no model that can be loaded ({misfit(error) or error})",
             wanted=f"a folder with {CONFIG} and {WEIGHTS}, as export and import write it",
-            remedy="Make it with: python -m trainer export RUN --out FOLDER",
+            remedy=without_prefix(prefix)
+            if prefix
+            else "Make it with: python -m trainer export RUN --out FOLDER, or with timm.models.save_for_hf.",
         ) from error
     return model.eval()
+
+
+def require_description(config_file: Path, config: Mapping[str, Any]) -> None:
+    """Raise FormatError for a config.json of others of which timm could not read or would have to guess a member.
+
+    Where there is no pretrained_cfg, as in timm's first folders, timm takes all members for its own. timm takes
+    ImageNet's mean and deviation where a file names none, whatever the weights were trained with.
+    """
+    described, classes = config.get("pretrained_cfg", config), config.get("num_classes")
+    lacking = [name for name in DESCRIBED if not isinstance(described, dict) or name not in described]
+    rules = [
+        ("architecture", isinstance(config.get("architecture"), str), "timm's name of an architecture"),
+        ("model_args", isinstance(config.get("model_args", {}), dict), "an object of arguments"),
+        ("num_classes", type(classes) is int and classes >= 0, "a whole number, 0 without a classifier"),
+        ("pretrained_cfg", not lacking, f"an object with {', '.join(DESCRIBED)}"),
+    ]
+    for name, holds, wanted in rules:
+        if holds:
+            continue
+        found = f"{name} {str(config[name])[:80]!r}" if name in config else f"no {name}"
+        raise FormatError(
+            config_file,
+            found=f"{name} without {lacking[0]}" if isinstance(config.get(name), dict) else found,
+            wanted=wanted,
+            remedy="Copy the folder again, whole, or write it with timm.models.save_for_hf.",
+        )
+    require_architecture(config_file, config["architecture"])
 
 
 def require_architecture(config: Path, architecture: object) -> None:

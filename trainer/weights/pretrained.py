@@ -15,13 +15,23 @@ from torch import Tensor, nn
 
 from trainer.config import LossName
 from trainer.data.resolution import check_size
+from trainer.model.added_classifier import give_linear_classifier
 from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, keep_planes, patch_of
 from trainer.model.class_token import spare_last_block
 from trainer.model.objective import Channels, by_channel, normalise
 from trainer.model.per_image import install
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
+from trainer.weights.folder import (
+    CONFIG,
+    FOLDER_FIELDS,
+    LOSS,
+    VOCABULARY,
+    WEIGHTS,
+    Preprocessing,
+    load_model,
+    require_description,
+)
 from trainer.weights.native import NativeModel, is_name, named_model
 from trainer.weights.run_model import (
     MEAN,
@@ -43,6 +53,7 @@ from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255
+REMEDY_OF_OTHERS = "Give the pretrained_cfg that the weights were trained with."
 WANTED_MODEL = (
     "a run directory, a folder that export, import or timm wrote, timm's name of pre-trained weights, hf-hub:NAME, or "
     "open_clip:ARCHITECTURE::WEIGHTS"
@@ -54,7 +65,8 @@ class Pretrained:
     """A model on the CPU, in evaluation, with the classifier that it was pre-trained with."""
 
     model: nn.Module
-    """an image model of timm, whose classifier has one row for each class of the vocabulary"""
+    """an image model of timm, whose classifier has one row for each class of the vocabulary; for models of others any
+    linear classifier of the features, to be replaced"""
     classes: Vocabulary | None
     """classes of the classifier; None for models of others, whose classifier has no rows of synsets"""
     preprocessing: Preprocessing
@@ -121,7 +133,11 @@ def open_pretrained(location: Location, *, image_size: int | None = None, crop: 
 def _opened(parts: Parts, image_size: int | None, crop: float | None, *, source: str) -> Pretrained:
     model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
-    _resize(model, size)
+    resized = _resize(model, size)
+    if vocabulary is None:
+        give_linear_classifier(model, size, named=source)
+    elif resized:
+        check_size_taken("--image-size", model, size)
     tensors = model.state_dict()
     if vocabulary is not None:
         fingerprint = fingerprint_of(tensors, size)
@@ -168,25 +184,23 @@ def _parts_of(location: Path, source: str) -> Parts:
         )
     config_path = location / CONFIG
     config = _fields(config_path) if config_path.is_file() else {}
-    if "architecture" not in config:
+    if not FOLDER_FIELDS & config.keys():
         return _of_run(location)
-    ours = LOSS in config or config["architecture"] == corenet.ARCHITECTURE or (location / VOCABULARY).is_file()
+    ours = LOSS in config or config.get("architecture") == corenet.ARCHITECTURE or (location / VOCABULARY).is_file()
     if not ours:
         refuse_pickles(location)
+        require_description(config_path, config)
+        _preprocessing_of(config.get("pretrained_cfg", config), config_path, remedy=REMEDY_OF_OTHERS)
         return _of_others(NativeModel(load_model(location), config.get("model_args") or {}), source)
     return _for_features(_of_folder(location))
 
 
 def _of_others(native: NativeModel, source: str) -> Parts:
     """Take the preprocessing of a model of others from timm's description of it."""
-    remedy = "Give the pretrained_cfg that the weights were trained with."
-    seen = _preprocessing_of(native.about, source, remedy=remedy)
+    seen = _preprocessing_of(native.about, source, remedy=REMEDY_OF_OTHERS)
     arguments = native.arguments
     if native.about.get("fixed_input_size"):
         arguments["img_size"] = seen.image_size
-    if native.model.num_classes == 0:
-        native.model.reset_classifier(1)  # type: ignore[operator]  # to be replaced, as every other classifier is
-    classifier_of(native.model, named=source)  # for its error
     return _for_features((native.model, None, seen, native.architecture, arguments, "bce"))
 
 
@@ -294,15 +308,15 @@ def _fields(path: Path) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _resize(model: nn.Module, size: int) -> None:
-    """Interpolate position embeddings for another image size. Raises InputError for a size that the model cannot see.
+def _resize(model: nn.Module, size: int) -> bool:
+    """Interpolate position embeddings for another image size; tell whether the model may not have been made for it.
 
-    Convolutional networks take every size as they are.
+    Raises InputError for a size that patches do not fill. Convolutional networks take every size as they are.
     """
     sized: Any = model
     if getattr(getattr(sized, "patch_embed", None), "img_size", None) == (size, size):
-        return
+        return False
     if hasattr(sized, "set_input_size"):
         check_size("image-size", size, patch_of(model))
         sized.set_input_size(img_size=(size, size))
-    check_size_taken("--image-size", model, size)
+    return True

@@ -18,7 +18,7 @@ from torch import Tensor
 from trainer.checkpoints.safetensors_files import is_altered
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS, require_architecture
+from trainer.weights.folder import CONFIG, FOLDER_FIELDS, VOCABULARY, WEIGHTS, require_architecture
 from trainer.weights.native import LOCAL, PICKLE_SUFFIXES, SUFFIX, WANTED, first_line, is_name, named_model
 from trainer.weights.run_model import check_classes, read_weights, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError
@@ -85,8 +85,8 @@ def _of_path(place: Path, shown: str) -> SourceWeights:
     if not place.is_dir():
         raise InputError(place, found="no such file or folder", wanted=WANTED, remedy="Check the path or the name.")
     config = _config_of(place)
-    if "architecture" in config:
-        return _of_folder(place, shown, str(config["architecture"]))
+    if FOLDER_FIELDS & config.keys():
+        return _of_folder(place, shown, config.get("architecture"))
     if "task" in config:
         raise InputError(
             place,
@@ -99,7 +99,7 @@ def _of_path(place: Path, shown: str) -> SourceWeights:
     return SourceWeights(shown, stored.tensors, run["model"]["model"], vocabulary_of(run, stored))
 
 
-def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
+def _of_folder(folder: Path, shown: str, architecture: Any) -> SourceWeights:
     if architecture == corenet.ARCHITECTURE:
         raise InputError(
             folder,
