@@ -18,7 +18,7 @@ from trainer.data.batch import Skipped
 from trainer.data.feed import Feed, check_bad_share, examples_of
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
-from trainer.distributed import Rank, gather_on_main
+from trainer.distributed import Rank, exact_device, gather_on_main
 from trainer.metrics import HeldOutScores, mean_average_precision
 from trainer.model.objective import Objective
 from vocab.errors import InputError
@@ -87,7 +87,9 @@ def evaluate(
     positives = torch.tensor([label for image in order for label in classes[image]], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
     frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
-    numbers, class_precision = mean_average_precision(logits, offsets, positives, frequency)
+    numbers, class_precision = mean_average_precision(
+        logits, offsets, positives, frequency, device=exact_device(rank.device)
+    )
     return Evaluation(
         report=numbers,
         class_precision=class_precision,

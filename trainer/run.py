@@ -168,6 +168,8 @@ class Run:
         if evaluated is not None:
             self.journal.write_scores(evaluated)
             self.journal.log_pictures(self.job.show(evaluated, self.progress))
+        # The main rank's report and page may take longer than the others may wait for it in a step.
+        barrier(self.rank)
         self.journal.restart_clock()
         return evaluated
 

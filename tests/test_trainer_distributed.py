@@ -1,0 +1,90 @@
+"""Processes of a run: over which backends they exchange what, and how long they wait for each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import trainer.distributed
+from tests.forks import Forks
+from trainer.distributed import STEP_LIMITS, Rank, barrier, gather, gather_on_main, join_processes, on_main
+from trainer.run import Run
+
+
+def test_gpus_step_over_nccl_for_ten_minutes_and_hosts_wait_over_gloo_for_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[Any, Any]] = []
+    store = dist.HashStore()
+    hosts = dist.ProcessGroup(store, 1, 2)
+
+    def met(address: str) -> Iterator[tuple[dist.Store, int, int]]:
+        yield store, 1, 2
+
+    def host_group(**given: Any) -> dist.ProcessGroup:
+        made.append(("hosts", given))
+        return hosts
+
+    def collect(values: list[Any], value: object, *, group: object) -> None:
+        assert group is hosts
+        values[:] = [value, value]
+
+    monkeypatch.setattr(trainer.distributed, "rendezvous", met)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **given: made.append((backend, given)))
+    monkeypatch.setattr(dist, "new_group", host_group)
+    monkeypatch.setattr(dist, "all_gather_object", collect)
+    gpu = torch.device("cuda", 1)
+    rank, _ = trainer.distributed._meet(Rank(1, 2, gpu))
+    limits = {"timeout": timedelta(minutes=10), "device_id": gpu}
+    assert made == [
+        ("cpu:gloo,cuda:nccl", {"store": store, "rank": 1, "world_size": 2, **limits}),
+        ("hosts", {"backend": "gloo", "timeout": timedelta(hours=24)}),
+    ]
+    assert rank.host is hosts
+
+
+def wait_for_main(place: Path) -> None:
+    """Let the main rank work on its host for longer than a rank may wait in a step, in every way that it can."""
+    STEP_LIMITS["cpu"] = timedelta(seconds=0.5)
+
+    def work() -> int:
+        time.sleep(1)
+        return 7
+
+    def evaluate(step: int) -> None:
+        if rank.is_main:
+            work()
+            (place / "page").touch()
+
+    with join_processes("cpu") as rank:
+        assert on_main(work, rank) == 7
+        assert gather(work() if rank.is_main else 8, rank) == [7, 8]
+        assert gather_on_main(8 if rank.is_main else work(), rank) == ([8, 7] if rank.is_main else [])
+        if rank.is_main:
+            work()
+        barrier(rank)
+        run: Any = Run.__new__(Run)
+        run.rank, run.progress = rank, SimpleNamespace(step=1)
+        run.training = SimpleNamespace(average=SimpleNamespace(swapped=nullcontext))
+        run.job, run.journal = SimpleNamespace(evaluate=evaluate), SimpleNamespace(restart_clock=nullcontext)
+        run.evaluate()
+        assert (place / "page").exists()
+        if rank.is_main:
+            work()
+            (place / "results").touch()
+    assert (place / "results").exists()
+
+
+def test_ranks_wait_for_the_work_of_the_main_rank_longer_than_in_a_step_and_leave_together(
+    forks: Forks, tmp_path: Path
+) -> None:
+    forks.run(2, tmp_path / "log", wait_for_main, tmp_path)
