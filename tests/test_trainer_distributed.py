@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 import trainer.distributed
 from tests.forks import Forks
 from trainer.distributed import STEP_LIMITS, Rank, barrier, gather, gather_on_main, join_processes, on_main
+from trainer.model.objective import StepObjective
 from trainer.run import Run
+from trainer.step.step import replicate
 
 
 def test_gpus_step_over_nccl_for_ten_minutes_and_hosts_wait_over_gloo_for_a_day(
@@ -88,3 +91,32 @@ def test_ranks_wait_for_the_work_of_the_main_rank_longer_than_in_a_step_and_leav
     forks: Forks, tmp_path: Path
 ) -> None:
     forks.run(2, tmp_path / "log", wait_for_main, tmp_path)
+
+
+class Constant(StepObjective):
+    """A step that learns one number, with a constant as a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(1, 1)
+        self.register_buffer("one", torch.ones(1))
+
+    def forward(self, batch: Any, progress: float) -> Tensor:
+        return self.model(self.one).sum()
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_ddp_sends_no_buffers_and_times_the_first_ten_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = replicate(Constant(), Rank(0, 2, torch.device("cpu")))
+    monkeypatch.setattr(dist, "_broadcast_coalesced", lambda *_: pytest.fail("a buffer was sent"))
+    for _ in range(101):
+        module(None, 0.0).backward()
+    assert module._get_ddp_logging_data()["iteration"] == 10
