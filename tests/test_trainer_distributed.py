@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,9 +18,21 @@ from torch import Tensor, nn
 
 import trainer.distributed
 from tests.forks import Forks
-from trainer.distributed import STEP_LIMITS, Rank, barrier, gather, gather_on_main, join_processes, on_main
+from trainer.distributed import (
+    STEP_LIMITS,
+    Rank,
+    barrier,
+    device_of,
+    gather,
+    gather_on_main,
+    join_processes,
+    on_main,
+)
 from trainer.model.objective import StepObjective
+from trainer.records import journal
+from trainer.records.journal import Window
 from trainer.run import Run
+from trainer.speed.peak import Peaks
 from trainer.step.step import replicate
 
 
@@ -120,3 +133,36 @@ def test_ddp_sends_no_buffers_and_times_the_first_ten_steps_alone(monkeypatch: p
     for _ in range(101):
         module(None, 0.0).backward()
     assert module._get_ddp_logging_data()["iteration"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_ALLOC_CONF": "backend:cudaMallocAsync"}, {"PYTORCH_ALLOC_CONF": "backend:cudaMallocAsync"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}),
+    ],
+)
+def test_segments_grow_on_a_gpu_unless_the_user_has_settings_of_the_allocator(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], wanted: dict[str, str]
+) -> None:
+    environment = dict(given)
+    monkeypatch.setattr(os, "environ", environment)
+    device_of("cpu")
+    assert environment == given
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device_of("auto") == torch.device("cuda", 0)
+    assert environment == wanted
+
+
+def test_the_log_has_what_the_allocator_reserved_and_null_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    window, peaks = Window(images=8, steps=1), Peaks(stated=1e12, measured=1e12)
+    names = ("memory_gb", "memory_reserved_gb", "alloc_retries")
+    on_cpu = journal._speeds([window], 1.0, peaks, torch.device("cpu"))
+    assert [on_cpu[name] for name in names[1:]] == [None, None]
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 71_000_000_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 136_000_000_000)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"num_alloc_retries": 4})
+    on_gpu = journal._speeds([window], 1.0, peaks, torch.device("cuda", 0))
+    assert [on_gpu[name] for name in names] == [71.0, 136.0, 4]
