@@ -35,7 +35,7 @@ from trainer.step.training import Training
 from vocab.errors import InputError
 
 MOST_GRAPHS = 1024
-"""compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in their drop rate"""
+"""compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in having drop path"""
 
 NEVER = 2**31 - 1
 """steps between two samples of DDP's times"""
