@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -18,16 +18,7 @@ from torch import Tensor, nn
 
 import trainer.distributed
 from tests.forks import Forks
-from trainer.distributed import (
-    STEP_LIMITS,
-    Rank,
-    barrier,
-    device_of,
-    gather,
-    gather_on_main,
-    join_processes,
-    on_main,
-)
+from trainer.distributed import Rank, barrier, device_of, gather, gather_on_main, join_processes, on_main
 from trainer.model.objective import StepObjective
 from trainer.records import journal
 from trainer.records.journal import Window
@@ -68,9 +59,18 @@ def test_gpus_step_over_nccl_for_ten_minutes_and_hosts_wait_over_gloo_for_a_day(
     assert rank.host is hosts
 
 
+def run_of(rank: Rank, evaluate: Callable[[int], None], *, compiled: bool = False) -> Run:
+    """As much of a run as an evaluation needs."""
+    run: Any = Run.__new__(Run)
+    run.rank, run.step, run.progress = rank, SimpleNamespace(compiled=compiled), SimpleNamespace(step=1)
+    run.training = SimpleNamespace(average=SimpleNamespace(swapped=nullcontext))
+    run.job, run.journal = SimpleNamespace(evaluate=evaluate), SimpleNamespace(restart_clock=lambda: None)
+    made: Run = run
+    return made
+
+
 def wait_for_main(place: Path) -> None:
     """Let the main rank work on its host for longer than a rank may wait in a step, in every way that it can."""
-    STEP_LIMITS["cpu"] = timedelta(seconds=0.5)
 
     def work() -> int:
         time.sleep(1)
@@ -82,17 +82,15 @@ def wait_for_main(place: Path) -> None:
             (place / "page").touch()
 
     with join_processes("cpu") as rank:
+        # Now and not before, for the group must come together on a busy machine too.
+        dist.set_timeout(timedelta(seconds=0.5))
         assert on_main(work, rank) == 7
         assert gather(work() if rank.is_main else 8, rank) == [7, 8]
         assert gather_on_main(8 if rank.is_main else work(), rank) == ([8, 7] if rank.is_main else [])
         if rank.is_main:
             work()
         barrier(rank)
-        run: Any = Run.__new__(Run)
-        run.rank, run.progress = rank, SimpleNamespace(step=1)
-        run.training = SimpleNamespace(average=SimpleNamespace(swapped=nullcontext))
-        run.job, run.journal = SimpleNamespace(evaluate=evaluate), SimpleNamespace(restart_clock=nullcontext)
-        run.evaluate()
+        run_of(rank, evaluate).evaluate()
         assert (place / "page").exists()
         if rank.is_main:
             work()
@@ -126,6 +124,8 @@ def alone() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+# torch 2.14 has another name for it, which 2.11 does not know.
+@pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")
 @pytest.mark.usefixtures("alone")
 def test_ddp_sends_no_buffers_and_times_the_first_ten_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = replicate(Constant(), Rank(0, 2, torch.device("cpu")))
@@ -166,3 +166,26 @@ def test_the_log_has_what_the_allocator_reserved_and_null_on_a_cpu(monkeypatch: 
     monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"num_alloc_retries": 4})
     on_gpu = journal._speeds([window], 1.0, peaks, torch.device("cuda", 0))
     assert [on_gpu[name] for name in names] == [71.0, 136.0, 4]
+
+
+def evaluate_compiled() -> None:
+    """Evaluate with a compiled function between two of its training steps, on batches of two sizes."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    graphs = CompileCounterWithBackend("eager")
+    block = torch.compile(lambda tokens: tokens.sin(), dynamic=False, backend=graphs)
+
+    def evaluate(step: int) -> None:
+        with torch.no_grad():
+            assert [len(block(torch.zeros(size))) for size in (4, 3)] == [4, 3]
+
+    run = run_of(Rank(0, 1, torch.device("cpu")), evaluate, compiled=True)
+    counted = []
+    for work in (lambda: block(torch.ones(4, requires_grad=True)), run.evaluate) * 2:
+        work()
+        counted.append(graphs.frame_count)
+    assert counted == [1, 1, 1, 1]
+
+
+def test_an_evaluation_compiles_nothing(forks: Forks, tmp_path: Path) -> None:
+    forks.run(1, tmp_path / "log", evaluate_compiled)
