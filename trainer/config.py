@@ -104,7 +104,8 @@ class DataConfig(Cache, Decode, Crops):
     prefetch: Positive = 3
     """batches that are loaded ahead"""
     pin_memory: bool = True
-    """lock the batches' memory, so that a GPU copies from it while it computes"""
+    """lock the batches' memory, so that a GPU copies from it while it computes; with --workers 0 the images' memory is
+    not locked, and the training process waits for their copy"""
     max_member_bytes: Positive = 64 << 20
     """largest tar member that is read, bytes; larger ones are skipped"""
 
