@@ -191,13 +191,9 @@ def test_without_held_out_images_the_middle_setting_is_taken_and_a_note_says_so(
 def test_a_hierarchical_transformer_has_its_own_stride_under_deeplab() -> None:
     sizes: dict[str, Any] = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1), "num_heads": (1, 2)}
     swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=2, **sizes)
-    pretrained = SimpleNamespace(model=swin, preprocessing=Preprocessing(64, 0.5, 0.5, 1.0))
-    task = SimpleNamespace(class_names=NAMES)
-    inputs: Any = SimpleNamespace(
-        pretrained=pretrained, data=SimpleNamespace(task=task), settings=[LinearSetting("last", 0.0)]
-    )
+    pretrained: Any = SimpleNamespace(model=swin, preprocessing=Preprocessing(64, 0.5, 0.5, 1.0))
     options = SegmentConfig("model", MaskTask("a::b", "c::d"), Path("run"), head="deeplab", image_size=64)
-    objective: Any = build_objective(options, inputs)
+    objective: Any = build_objective(options, pretrained, [LinearSetting("last", 0.0)], classes=len(NAMES))
     assert objective.backbone_maps.specs[0].stride == 8
     table = "backbone.model.layers.0.blocks.0.attn.relative_position_bias_table"
     assert table in objective.model.no_weight_decay() & {name for name, _ in objective.model.named_parameters()}

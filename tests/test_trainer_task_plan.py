@@ -69,7 +69,7 @@ def segmenting(config: SegmentConfig) -> tuple[Step, Iterator[Batch]]:
     config = config.for_head()
     inputs = segment.open_inputs(config, ONE)
     config = config.completed(steps=inputs.plan.steps)
-    objective, optim = segment.build_objective(config, inputs), config.optim(steps=inputs.plan.steps)
+    objective, optim = segment.objective_of(config, inputs), config.optim(steps=inputs.plan.steps)
     training = training_of(objective, optim, ONE.device, lr_scales=segment.scales_of(objective, optim))
     decoding = eval_transform(config, ONE, size=config.image_size).decoding
     return Step(training, ONE, optim), segment.training_batches(config, inputs, ONE, after=0, decoding=decoding)
@@ -78,9 +78,12 @@ def segmenting(config: SegmentConfig) -> tuple[Step, Iterator[Batch]]:
 def detecting(config: DetectConfig) -> tuple[Step, Iterator[Batch]]:
     config, inputs = detect.open_inputs(config)
     config = config.timed(steps=inputs.plan.steps)
-    objective, optim = detect.build_objective(config, inputs), config.optim(steps=inputs.plan.steps)
+    objective, optim = detect.objective_of(config, inputs), config.optim(steps=inputs.plan.steps)
     training = training_of(objective, optim, ONE.device, lr_scales=detect.scales_of(objective, optim))
-    viewer, decoding = detect.viewer_of(config, inputs), eval_transform(config, ONE, size=config.image_size).decoding
+    viewer, decoding = (
+        detect.viewer_of(config, inputs.pretrained),
+        eval_transform(config, ONE, size=config.image_size).decoding,
+    )
     made = detect.training_batches(config, inputs, ONE, viewer=viewer, after=0, decoding=decoding)
     return Step(training, ONE, optim), made
 

@@ -65,8 +65,9 @@ def evaluate(
                     every = objective.detect(torch.from_numpy(pixels).to(rank.device))
                 for image, detections, is_bad in zip(images, every, bad, strict=True):
                     if not is_bad:
-                        view = whole_view(data, image, size=viewer.size, squash=squash)
-                        done.append((image, found_in(detections, view, *data.sizes[image].tolist())))
+                        sides = data.sizes[image].tolist()
+                        view = whole_view(*sides, size=viewer.size, squash=squash)
+                        done.append((image, found_in(detections, view, *sides)))
             skipped += [
                 (image, Skipped("", data.images.names[image], reason))
                 for image, reason in zip(images, reasons, strict=True)
@@ -91,9 +92,8 @@ def evaluate(
     )
 
 
-def whole_view(data: AnnotatedImages, image: int, *, size: int, squash: bool) -> ImageView:
+def whole_view(width: int, height: int, *, size: int, squash: bool) -> ImageView:
     """The view of evaluation: the whole image."""
-    width, height = data.sizes[image].tolist()
     jitter = Jitter(1.0, 1.0, squash=squash, flip=False)
     return view_of(width, height, size=size, jitter=jitter, draws=np.zeros(DRAWS))
 
@@ -111,7 +111,8 @@ def _shown(
 
     def load(image: int) -> tuple[UInt8[np.ndarray, "size size 3"], str | None]:
         try:
-            return viewer.pixels(data, read, image, whole_view(data, image, size=viewer.size, squash=squash)), None
+            view = whole_view(*data.sizes[image].tolist(), size=viewer.size, squash=squash)
+            return viewer.pixels(data, read, image, view), None
         except BadImage as bad:
             return np.zeros((viewer.size, viewer.size, 3), np.uint8), str(bad)
 

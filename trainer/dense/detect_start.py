@@ -72,7 +72,7 @@ def objects_of(
     classes: list[np.ndarray] = []
     with evaluating(objective), data.images.store.open() as read:
         for image in (np.arange(count) * len(data) // count).tolist():
-            view = whole_view(data, image, size=viewer.size, squash=squash)
+            view = whole_view(*data.sizes[image].tolist(), size=viewer.size, squash=squash)
             seen = objects_in(data, image, view, masks=False)
             try:
                 pixels = torch.from_numpy(viewer.pixels(data, read, image, view)[None]).to(rank.device)

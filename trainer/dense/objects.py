@@ -182,6 +182,10 @@ class Viewer:
         )
         if picture.size != tuple(data.sizes[image].tolist()):
             raise BadImage("other_size")
+        return self.square(picture, view)
+
+    def square(self, picture: Image.Image, view: ImageView) -> UInt8[np.ndarray, "size size 3"]:
+        """Fill the square with a view of a decoded image."""
         scaled = picture.resize((view.width, view.height), Image.Resampling.BILINEAR, box=view.part)
         seen = np.asarray(scaled)
         square = np.empty((self.size, self.size, 3), np.uint8)

@@ -140,6 +140,10 @@ class ResultsFile:
     records: list[Record]
     details: Mapping[str, Any]
     """facts that only this verb has"""
+    model: str = ""
+    """location of the model that was measured, or that a run began with"""
+    fingerprint: str | None = None
+    """of that model"""
 
     def of(self, method: Method) -> Record | None:
         """Return the first record of a method; None where there is none."""
@@ -215,10 +219,10 @@ def read_results(folder: Path) -> ResultsFile:
     check_version(content.get("version"), source=path)
     records = [of_json(value, source=path) for value in content["records"]]
     verb: Any = content.get("verb")
-    details = content.get("details")
+    details, fingerprint = content.get("details"), content.get("fingerprint")
     if not is_of(verb, Verb) or not isinstance(details, dict):
         raise _broken(path, f"the verb {verb!r} and details of type {type(details).__name__}")
-    return ResultsFile(verb, records, details)
+    return ResultsFile(verb, records, details, str(content.get("model")), fingerprint)
 
 
 def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:

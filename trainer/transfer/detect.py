@@ -60,7 +60,7 @@ from trainer.transfer.task_training import (
 )
 from trainer.transfer.tasks.files import content_of
 from trainer.transfer.transfer_init import transfer_head
-from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
+from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained, require_vocabulary
 from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -118,8 +118,8 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
     if matches:
         # Before the backbone's maps take the place of the classifier.
         head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
-    objective = build_objective(config, inputs).to(rank.device)
-    viewer = viewer_of(config, inputs)
+    objective = objective_of(config, inputs).to(rank.device)
+    viewer = viewer_of(config, inputs.pretrained)
     # The weights of a resumed run are those of its checkpoint.
     if head is not None and resume.checkpoint is None:
         start_rows(objective, head, inputs.data.train, rank, viewer=viewer, squash=bool(config.squash))
@@ -141,7 +141,7 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
 
 def planned(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutcome:
     """Tell what the run will cost."""
-    objective, sizes = build_objective(config, inputs), sizes_of(config)
+    objective, sizes = objective_of(config, inputs), sizes_of(config)
     step = PlannedStep(
         objective,
         objective.detector.backbone,
@@ -190,13 +190,18 @@ def open_task_of(config: DetectConfig) -> DetectData:
     )
 
 
-def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjective:
-    """Build the backbone with pyramid and heads, on the CPU.
+def objective_of(config: DetectConfig, inputs: DetectInputs) -> DetectObjective:
+    """Build the objective of a run."""
+    return build_objective(config, inputs.pretrained, classes=len(inputs.task.class_names), masks=inputs.masks)
+
+
+def build_objective(config: DetectConfig, pretrained: Pretrained, *, classes: int, masks: bool) -> DetectObjective:
+    """Build the backbone with pyramid and heads, on the CPU. `masks`: learn masks as well as boxes.
 
     Raises InputError for options that the model cannot have, and for an image size that its pyramid does not divide.
     """
     torch.manual_seed(config.seed)
-    pretrained, model = inputs.pretrained, inputs.pretrained.model
+    model = pretrained.model
     assert config.drop_path is not None
     if config.drop_path > 0:
         set_drop_path(model, config.drop_path)
@@ -207,9 +212,9 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
         use_windows(backbone.model)
     detector = Detector(
         backbone,
-        classes=len(inputs.data.task.class_names),
+        classes=classes,
         sizes=sizes_of(config),
-        masks=inputs.masks,
+        masks=masks,
         top_down=bool(config.top_down),
         rows=config.init == "transfer",
     )
@@ -264,9 +269,9 @@ def scales_of(objective: DetectObjective, optim: OptimConfig) -> dict[str, float
     }
 
 
-def viewer_of(config: DetectConfig, inputs: DetectInputs) -> Viewer:
+def viewer_of(config: DetectConfig, pretrained: Pretrained) -> Viewer:
     """Decide how images fill the model's square; the rest of it has the mean colour, which the model sees as 0."""
-    red, green, blue = (round(each * WHITE) for each in by_channel(inputs.pretrained.preprocessing.mean))
+    red, green, blue = (round(each * WHITE) for each in by_channel(pretrained.preprocessing.mean))
     task = config.task
     return Viewer(config.image_size, (red, green, blue), task.max_pixels, take_truncated=task.take_truncated)
 

@@ -170,6 +170,7 @@ class DetectResults(TaskResults[DetectConfig, DetectInputs, DetectObjective]):
         """Make the facts of results.json that only detection has."""
         data, names = self.inputs.data, self.inputs.task.class_names
         return {
+            "class_names": list(names),
             "train_objects": len(data.train.boxes),
             "test_objects": len(data.test.boxes),
             "objects_left_out": {side: dict(getattr(data, side).left_out) for side in ("train", "test")},

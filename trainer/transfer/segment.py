@@ -7,7 +7,7 @@ The loop is `Run.train` (`trainer/run.py`), the same as that of pre-training and
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 
 import numpy as np
@@ -60,7 +60,7 @@ from trainer.transfer.task_training import (
 )
 from trainer.transfer.tasks.files import FileStore, content_of
 from trainer.transfer.transfer_init import ClassMatch, transfer_head
-from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
+from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained, require_vocabulary
 from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -122,7 +122,7 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
     )
     matches = matches_of(config, inputs, rank)
     transform, first = transform_of(config, rank), first_classifier(config, inputs, matches)
-    objective = build_objective(config, inputs).to(rank.device)
+    objective = objective_of(config, inputs).to(rank.device)
     check_places(config, objective, images=images_at_once(config, rank))
     # The weights of a resumed run are those of its checkpoint.
     if first is not None and resume.checkpoint is None:
@@ -141,7 +141,7 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
 
 def planned(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOutcome:
     """Tell what the run will cost."""
-    objective, classes = build_objective(config, inputs), len(inputs.task.class_names)
+    objective, classes = objective_of(config, inputs), len(inputs.task.class_names)
     check_places(config, objective, images=images_at_once(config, rank))
     step = PlannedStep(
         objective,
@@ -203,10 +203,19 @@ def first_classifier(config: SegmentConfig, inputs: SegmentInputs, matches: list
     return transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
 
 
-def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObjective:
-    """Build the backbone with its heads, on the CPU. Raises InputError for blocks and strides that it cannot have."""
+def objective_of(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObjective:
+    """Build the objective of a run."""
+    return build_objective(config, inputs.pretrained, inputs.settings, classes=len(inputs.task.class_names))
+
+
+def build_objective(
+    config: SegmentConfig, pretrained: Pretrained, settings: Sequence[LinearSetting], *, classes: int
+) -> SegmentObjective:
+    """Build the backbone with its heads, on the CPU. `settings`: those that are trained.
+
+    Raises InputError for blocks and strides that the model cannot have.
+    """
     torch.manual_seed(config.seed)
-    pretrained, classes = inputs.pretrained, len(inputs.data.task.class_names)
     model, linear = pretrained.model, config.head == "linear"
     if not linear:
         patch = patch_of(model)
@@ -221,7 +230,7 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
     count = count_maps(model)
     choices = {
         each.blocks: [block_number(block, count, model) for block in blocks_of_choice(each.blocks, count)]
-        for each in inputs.settings
+        for each in settings
     }
     _require_different(choices)
     blocks = sorted({block for own in choices.values() for block in own})
@@ -230,7 +239,7 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
     widths = {choice: sum(backbone.specs[each].channels for each in own) for choice, own in positions.items()}
     head: LinearHeads | DeepLabHead
     if linear:
-        head = LinearHeads(inputs.settings, widths, classes=classes, dropout=config.dropout, seed=config.seed)
+        head = LinearHeads(settings, widths, classes=classes, dropout=config.dropout, seed=config.seed)
     else:
         ((choice, width),) = widths.items()
         finest = min(backbone.specs[each].stride for each in positions[choice])

@@ -185,6 +185,7 @@ class SegmentResults(TaskResults[SegmentConfig, SegmentInputs, SegmentObjective]
         data, names = self.inputs.data, self.inputs.task.class_names
         iou = result.scores(self.main_view).iou.tolist()
         return {
+            "class_names": list(names),
             "held_out_images": len(self.inputs.held_out) if self.inputs.held_out is not None else 0,
             "miou_on_held_out_images": result.on_held_out,
             "iou_by_class": {
