@@ -11,7 +11,7 @@ import pytest
 
 from tests.corpus import Corpus
 from trainer.__main__ import RECIPES, read
-from trainer.config import PretrainConfig, check, differences, to_json
+from trainer.config import DataConfig, PretrainConfig, RunConfig, check, differences, eval_workers_of, to_json
 from vocab.errors import InputError
 
 CORPUS = Corpus(Path("images"), Path("labels"), Path("vocabulary.parquet"))
@@ -112,3 +112,16 @@ def test_a_stored_configuration_differs_only_where_it_matters() -> None:
         "optim.peak_lr": (0.003, 0.5),
         "run.seed": (0, 3),
     }
+
+
+def test_a_gpu_is_evaluated_on_with_as_many_loaders_as_it_is_trained_with() -> None:
+    config = PretrainConfig(data=DataConfig(workers=12))
+    assert [eval_workers_of(config, device) for device in ("cuda", "cpu")] == [12, 2]
+    given = PretrainConfig(run=RunConfig(eval_workers=5))
+    assert [eval_workers_of(given, device) for device in ("cuda", "cpu")] == [5, 5]
+
+
+def test_recipes_for_gpus_are_compiled_and_the_sample_for_a_cpu_is_not() -> None:
+    compiled = {name: module.CONFIG.run.compile for name, module in RECIPES.items()}
+    gpus = dict.fromkeys(("vit-b16-cc3m", "vit-b16-datacomp", "vit-l16-datacomp", "vit-h16-datacomp"), True)
+    assert compiled == {"sample": False, **gpus}

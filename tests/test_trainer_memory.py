@@ -94,6 +94,10 @@ def test_fsdp_divides_what_belongs_to_weights_by_the_processes() -> None:
     block = sum(weight.numel() for weight in model.get_submodule("blocks.0").parameters())
     rest = sum(weight.numel() for weight in model.parameters()) - 3 * block
     assert among["exchange"] == 8 * (2 * block + rest)
+    # Gradients of all blocks are kept whole until the last part of a step.
+    in_parts = step_memory(model, world=4, parallel="fsdp", accumulate=2).fixed
+    assert in_parts["exchange"] == 4 * (2 * block + rest) + 4 * (3 * block + rest)
+    assert step_memory(model, world=4, accumulate=2).fixed == alone
     assert alone["exchange"] == 0
 
 

@@ -142,7 +142,7 @@ def test_without_dropout_the_model_is_timm_s(pool: str) -> None:
     torch.testing.assert_close(ours(images(2).float()), theirs(images(2).float()), rtol=tolerance, atol=tolerance)
     # In training all that differs is what is thrown: with no chance of it, nothing does.
     for module in [*ours.modules(), *theirs.modules()]:
-        vars(module).update({name: 0.0 for name in ("rate", "drop_prob") if name in vars(module)})
+        vars(module).update({name: 0.0 for name in ("drops", "drop_prob") if name in vars(module)})
     ours.train(), theirs.train()
     torch.testing.assert_close(ours(images(2).float()), theirs(images(2).float()), rtol=tolerance, atol=tolerance)
 
@@ -333,3 +333,30 @@ def test_compiled_there_is_one_graph_for_each_share_and_no_more(
     group = forks.start(1, tmp_path / "log", exec, code + CHECK, {})
     assert group.wait() == [0], group.said()
     assert group.said().splitlines()[-1] == f"graphs {graphs}"
+
+
+BLOCK_BY_BLOCK = """
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from trainer.config import ModelConfig
+from trainer.model.backbone import architecture, features
+from trainer.model.per_image import seeds_of
+
+for rate in (0.0, 0.4):
+    torch._dynamo.reset()
+    sizes = dict(patch_size=8, embed_dim=16, depth=6, num_heads=2)
+    model = architecture(ModelConfig(model="vit_tiny_patch16_224", drop_path=rate, **sizes), classes=3, image_size=16)
+    graphs = CompileCounterWithBackend("eager")
+    for block in model.train().blocks:
+        block.compile(dynamic=False, backend=graphs)
+    seeds_of(model).set(torch.arange(2))
+    features(model, torch.randn(2, 3, 16, 16))
+    print("drop path", rate, "graphs", graphs.frame_count)
+"""
+
+
+def test_blocks_of_different_drop_rates_share_a_graph(forks: Forks, tmp_path: Path) -> None:
+    group = forks.start(1, tmp_path / "log", exec, BLOCK_BY_BLOCK, {})
+    assert group.wait() == [0], group.said()
+    # Without: the blocks, and the last one of one query. With: the first one, which is never dropped, besides.
+    assert group.said().splitlines()[-2:] == ["drop path 0.0 graphs 2", "drop path 0.4 graphs 3"]

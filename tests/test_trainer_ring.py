@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import mmap
 
 import pytest
 import torch
 
-from trainer.checkpoints.snapshot import pinned_bytes
+from trainer.checkpoints.snapshot import HostCopies, pinned_bytes
 from trainer.data.ring import Ring
 from vocab.errors import MissingRequirementError
 
@@ -47,10 +48,23 @@ def test_a_pinned_ring_is_locked_as_a_whole_until_it_is_closed(driver: Driver) -
 
 def test_a_buffer_for_checkpoints_is_locked_for_as_long_as_it_lives(driver: Driver) -> None:
     memory = pinned_bytes(1000)
-    assert driver.locked == {memory.data_ptr(): 1000}
+    assert driver.locked == {memory.data_ptr(): mmap.PAGESIZE}
+    memory.fill_(7)
+    assert memory.tolist() == [7] * 1000
     del memory
     gc.collect()
     assert driver.locked == {}
+
+
+def test_buffers_for_checkpoints_are_whole_pages_and_share_none(driver: Driver) -> None:
+    copies = HostCopies(0, 1)
+    # As of a small model: weights, moments, and the map of the learnt augmentation.
+    sizes = {"model": 5000, "optimizer": 2 * 5000, "ema": 5000, "augment": 24}
+    kept = [copies._buffer(file, size, pinned=True) for file, size in sizes.items()]
+    assert [len(each) for each in kept] == list(sizes.values())
+    assert all(address % mmap.PAGESIZE == 0 for address in driver.locked)
+    pages = [page for address, size in driver.locked.items() for page in range(address, address + size, mmap.PAGESIZE)]
+    assert len(pages) == len(set(pages)) == 2 + 3 + 2 + 1
 
 
 def test_memory_that_the_driver_does_not_lock_is_named_with_its_remedy(driver: Driver) -> None:

@@ -104,7 +104,8 @@ class DataConfig(Cache, Decode, Crops):
     prefetch: Positive = 3
     """batches that are loaded ahead"""
     pin_memory: bool = True
-    """lock the batches' memory, so that a GPU copies from it while it computes"""
+    """lock the batches' memory, so that a GPU copies from it while it computes; with --workers 0 the images' memory is
+    not locked, and the training process waits for their copy"""
     max_member_bytes: Positive = 64 << 20
     """largest tar member that is read, bytes; larger ones are skipped"""
 
@@ -241,8 +242,8 @@ class RunConfig(TrainCompute, Seed, Keeping):
     """steps between evaluations; with 0 the end of the run alone has one"""
     eval_limit: Positive = 20_000
     """largest number of images to evaluate on, the first ones of the held-out tars"""
-    eval_workers: NotNegative = 2
-    """loaders per process while evaluating"""
+    eval_workers: NotNegative | None = None
+    """loaders per process while evaluating (default: as many as --workers on a GPU, else 2)"""
     probe_images: Annotated[tuple[str, ...], "PATH"] = ()
     """tars with a .cls beside each image. At each evaluation a linear probe is trained on their features under the
     averaged weights (default: no probe)"""
@@ -298,6 +299,13 @@ class PretrainConfig(Options):
             "adamw, or --parallel ddp",
             remedy="torch's Muon works on whole matrices.",
         )
+
+
+def eval_workers_of(config: PretrainConfig, device_type: str) -> int:
+    """Decide how many loaders a process has while it evaluates: on a GPU as many as in training, which then wait."""
+    if config.run.eval_workers is not None:
+        return config.run.eval_workers
+    return config.data.workers if device_type == "cuda" else 2
 
 
 def check(config: PretrainConfig, *, world: int) -> None:

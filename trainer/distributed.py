@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
@@ -21,6 +22,12 @@ from vocab.errors import CatlipError, MissingRequirementError
 T = TypeVar("T")
 STATUS_OF_ERRORS = 2
 """exit status of `vocab.errors.run_cli`"""
+ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+"""variables with settings of torch's allocator: the current name, and the older one that torch reads too"""
+STEP_LIMITS = {"cuda": timedelta(minutes=10), "cpu": timedelta(minutes=30)}
+"""time after which a rank that waits for the others in a step gives up, by the kind of its device"""
+HOST_LIMIT = timedelta(hours=24)
+"""the same where ranks wait for a host: checksums of all labels, a report over all classes, a probe"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Rank:
     index: int
     world: int
     device: torch.device
+    host: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
+    """the ranks' hosts, which wait for each other for `HOST_LIMIT`; unset: the default group"""
 
     @property
     def is_main(self) -> bool:
@@ -57,7 +66,18 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
             wanted="one for each process of this machine",
             remedy="Lower torchrun --nproc-per-node.",
         )
+    _grow_segments()
     return torch.device("cuda", local_rank)
+
+
+def _grow_segments() -> None:
+    """Have torch's allocator grow its segments, unless the user has settings of it; before CUDA starts.
+
+    Steps of a changing resolution ask for blocks of slightly different sizes, which torch cannot use for each other:
+    after 20 such steps it had reserved twice what it used.
+    """
+    if not any(os.environ.get(name) for name in ALLOCATOR):
+        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
 
 
 def _apple_gpu() -> torch.device:
@@ -109,8 +129,10 @@ def join_processes(choice: str) -> Iterator[Rank]:
     failed = False
     try:
         if world > 1:
-            peers = _meet(rank)
+            rank, peers = _meet(rank)
         yield rank
+        # What the main rank writes at the end may take longer than NCCL waits for the others to leave with it.
+        barrier(rank)
     except (Exception, KeyboardInterrupt) as error:
         failed = True
         if peers is not None and is_lost_peer(error):
@@ -131,13 +153,27 @@ def join_processes(choice: str) -> Iterator[Rank]:
                 peers.linger(index)
 
 
-def _meet(rank: Rank) -> Peers:
-    """Enter the process group. Raises MissingRequirementError if it does not come together."""
+def _meet(rank: Rank) -> tuple[Rank, Peers]:
+    """Enter the process group, NCCL's for tensors of GPUs, and gloo's of the hosts.
+
+    Raises MissingRequirementError if they do not come together.
+    """
+    cuda = rank.device.type == "cuda"
     try:
         store, _, _ = next(rendezvous("env://"))
-        backend = "nccl" if rank.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank.index, world_size=rank.world)
-        return Peers(store, gather(Process.own(), rank))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=store,
+            rank=rank.index,
+            world_size=rank.world,
+            timeout=STEP_LIMITS[rank.device.type],
+            device_id=rank.device if cuda else None,
+        )
+        # A group of its own, for torch has one limit for all backends of a group.
+        hosts = dist.new_group(backend="gloo", timeout=HOST_LIMIT)
+        assert isinstance(hosts, dist.ProcessGroup), "every rank is a member"
+        rank = replace(rank, host=hosts)
+        return rank, Peers(store, gather(Process.own(), rank))
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
@@ -149,7 +185,7 @@ def gather(value: Any, rank: Rank) -> list[Any]:
     if rank.world == 1:
         return [value]
     values: list[Any] = [None] * rank.world
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=rank.host)
     return values
 
 
@@ -158,7 +194,7 @@ def gather_on_main(value: Any, rank: Rank) -> list[Any]:
     if rank.world == 1:
         return [value]
     values: list[Any] | None = [None] * rank.world if rank.is_main else None
-    dist.gather_object(value, values)
+    dist.gather_object(value, values, group=rank.host)
     return values or []
 
 
@@ -172,7 +208,7 @@ def on_main(work: Callable[[], T], rank: Rank) -> T:
             outcome = [work()]
         except CatlipError as error:
             outcome = [error]
-    dist.broadcast_object_list(outcome)
+    dist.broadcast_object_list(outcome, group=rank.host)
     if isinstance(outcome[0], CatlipError):
         raise_alike(outcome[0], rank)
     return cast(T, outcome[0])
@@ -194,5 +230,6 @@ def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
 
 
 def barrier(rank: Rank) -> None:
-    if rank.world > 1:
-        dist.barrier()
+    """Wait until the hosts of all ranks are here."""
+    # Not dist.barrier, which would exchange a tensor of the GPU.
+    gather(None, rank)

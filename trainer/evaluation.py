@@ -6,7 +6,7 @@ whatever the number of ranks and workers.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from trainer.data.batch import Skipped
 from trainer.data.feed import Feed, check_bad_share, examples_of
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
-from trainer.distributed import Rank, gather_on_main
+from trainer.distributed import Rank, exact_device, gather_on_main
 from trainer.metrics import HeldOutScores, mean_average_precision
 from trainer.model.objective import Objective
 from vocab.errors import InputError
@@ -87,7 +87,9 @@ def evaluate(
     positives = torch.tensor([label for image in order for label in classes[image]], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
     frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
-    numbers, class_precision = mean_average_precision(logits, offsets, positives, frequency)
+    numbers, class_precision = mean_average_precision(
+        logits, offsets, positives, frequency, device=exact_device(rank.device)
+    )
     return Evaluation(
         report=numbers,
         class_precision=class_precision,
@@ -106,24 +108,49 @@ def _score(
 ) -> _RankScores:
     part = _RankScores([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
+    waiting: deque[tuple[Tensor, list[int], torch.cuda.Event | None]] = deque()
+
+    def take(*, lag: int) -> None:
+        """Take the logits of all batches but the last `lag`, which the device is still working on."""
+        while len(waiting) > lag:
+            copy, scored, copied = waiting.popleft()
+            if copied is not None:
+                copied.synchronize()
+            logits.append(copy[scored])
+
+    cuda = rank.device.type == "cuda"
     was_training = objective.training
     objective.eval()
     resolution = FixedResolution(source.options.image_size, batch * rank.world)
-    loaders, seen = source.options.loaders, 0
-    with Feed(source, resolution, rank=rank.index, world=rank.world, workers=workers, loaders=loaders) as feed:
+    seen = 0
+    with Feed(
+        source,
+        resolution,
+        rank=rank.index,
+        world=rank.world,
+        workers=workers,
+        loaders=source.options.loaders,
+        pin_memory=source.options.pin_memory and cuda,
+    ) as feed:
         for shown in feed:
             part.account.update(shown.account)
             part.skipped += shown.skipped
             scored = torch.nonzero(shown.weights > 0)[:, 0].tolist()
             # The whole batch also where a rank has no sample left: under FSDP2 all ranks compute together.
             with torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
-                logits.append(objective.score(shown.images.to(rank.device)).float().cpu()[scored])
+                own = objective.score(shown.images.to(rank.device, non_blocking=cuda)).float()
+            # torch copies to page-locked memory here, while the device goes on to the next batch.
+            copy = own.to("cpu", non_blocking=cuda)
+            waiting.append((copy, scored, torch.cuda.current_stream().record_event() if cuda else None))
+            # One behind, as the feed keeps the images of one batch that was asked for before.
+            take(lag=1)
             part.samples += [shown.samples[image] for image in scored]
             part.classes += [shown.classes[shown.ends[image] : shown.ends[image + 1]].tolist() for image in scored]
             # All ranks stop after the same step, and nobody needs to ask the others.
             seen += resolution.at(0).batch
             if seen >= limit:
                 break
+        take(lag=0)
     objective.train(was_training)
     part.logits = torch.cat(logits)
     return part

@@ -19,8 +19,9 @@ from torch import Tensor
 from vocab.errors import InputError
 from vocab.pages.text import counted
 
-# Score columns sorted at a time: bounds the memory beside the scores themselves.
+# Score columns sorted at a time: bounds the memory beside the scores themselves, on the device 1.3 GB.
 CHUNK_ELEMENTS = 1 << 25
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,17 @@ def mean_average_precision(
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
     frequency: Float[Tensor, " classes"],
+    *,
+    device: torch.device = CPU,
 ) -> tuple[HeldOutScores, Float[Tensor, " classes"]]:
     """Means over classes and pairs, top-1 accuracy, and the average precision of each class (NaN without positives).
 
-    `frequency` orders the classes for the baseline: captions of each class in the training corpus. Raises InputError
-    if no image shows a class, and for scores that are NaN or infinite.
+    `frequency` orders the classes for the baseline: captions of each class in the training corpus. `device`: where
+    scores, which lie on the CPU, are sorted, a block of classes at a time. Raises InputError if no image shows a class,
+    and for scores that are NaN or infinite.
     """
     _check(scores, positives)
-    average = average_precision(scores, offsets, positives)
+    average = average_precision(scores, offsets, positives, device=device)
     counts = torch.bincount(positives, minlength=scores.shape[1])
     present = counts > 0
     third = (scores.shape[1] + 2) // 3
@@ -68,9 +72,11 @@ def mean_average_precision(
             head=parts[0],
             torso=parts[1],
             tail=parts[2],
-            micro=micro_average_precision(scores, offsets, positives),
+            micro=micro_average_precision(scores, offsets, positives, device=device),
             baseline_macro=float(counts[present].double().mean()) / len(scores),
-            baseline_micro=micro_average_precision(frequency.expand(len(scores), -1), offsets, positives),
+            baseline_micro=micro_average_precision(
+                frequency.expand(len(scores), -1), offsets, positives, device=device
+            ),
             top1=top1_accuracy(scores, offsets, positives),
         ),
         average,
@@ -100,20 +106,22 @@ def average_precision(
     scores: Float[Tensor, "images classes"],
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
+    *,
+    device: torch.device = CPU,
 ) -> Float[Tensor, " classes"]:
     """Average precision of each class, float64; nan for a class without a positive. A block of classes at a time."""
     results = []
-    for block, true in _blocks(scores, offsets, positives):
+    for block, true in _blocks(scores, offsets, positives, device):
         ranked, order = block.sort(dim=0, descending=True)
         hits = true.gather(0, order)
-        ranks = torch.arange(1, len(block) + 1, dtype=torch.float64)[:, None]
+        ranks = torch.arange(1, len(block) + 1, dtype=torch.float64, device=device)[:, None]
         precision = hits.cumsum(0, dtype=torch.float64) / ranks
         # Of equal scores all stand at the last one's threshold: carry each group's end back to its members.
         last = torch.ones_like(hits)
         last[:-1] = ranked[:-1] != ranked[1:]
-        ends = torch.where(last, torch.arange(len(block))[:, None], len(block))
+        ends = torch.where(last, torch.arange(len(block), device=device)[:, None], len(block))
         ends = ends.flip(0).cummin(0).values.flip(0)
-        results.append((precision.gather(0, ends) * hits).sum(0) / hits.sum(0))
+        results.append(((precision.gather(0, ends) * hits).sum(0) / hits.sum(0)).cpu())
     return torch.cat(results) if results else torch.empty(0, dtype=torch.float64)
 
 
@@ -121,6 +129,8 @@ def micro_average_precision(
     scores: Float[Tensor, "images classes"],
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
+    *,
+    device: torch.device = CPU,
 ) -> float:
     """Average precision of all (image, class) pairs as one ranking; 0 without positives.
 
@@ -132,9 +142,10 @@ def micro_average_precision(
         return 0.0
     thresholds, hits = map(torch.from_numpy, np.unique(scores[rows, positives].numpy(), return_counts=True))
     above = torch.zeros(len(thresholds) + 1, dtype=torch.int64)
-    for block, _ in _blocks(scores, offsets, positives):
-        reached = torch.searchsorted(thresholds, block.flatten().contiguous(), right=True)
-        above += torch.bincount(reached, minlength=len(above))
+    steps = thresholds.to(device)
+    for block, _ in _blocks(scores, offsets, positives, device):
+        reached = torch.searchsorted(steps, block.flatten().contiguous(), right=True)
+        above += torch.bincount(reached, minlength=len(above)).cpu()
     # reached = number of thresholds a score passes; of threshold t all with reached > t.
     passing = above.flip(0).cumsum(0).flip(0)[1:].double()
     true = hits.flip(0).cumsum(0).flip(0).double()
@@ -155,14 +166,16 @@ def _blocks(
     scores: Float[Tensor, "images classes"],
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
+    device: torch.device,
 ) -> Iterator[tuple[Float[Tensor, "images block"], Bool[Tensor, "images block"]]]:
-    """Columns of the scores with their truth, as many as CHUNK_ELEMENTS allow at a time."""
-    rows = torch.arange(len(scores)).repeat_interleave(offsets.diff())
+    """Columns of the scores with their truth, as many as CHUNK_ELEMENTS allow at a time, on the device."""
+    rows = torch.arange(len(scores)).repeat_interleave(offsets.diff()).to(device)
+    positives = positives.to(device)
     width = max(1, CHUNK_ELEMENTS // max(1, len(scores)))
     for start in range(0, scores.shape[1], width):
-        block = scores[:, start : start + width]
+        block = scores[:, start : start + width].to(device)
         inside = (positives >= start) & (positives < start + width)
-        true = torch.zeros(block.shape, dtype=torch.bool)
+        true = torch.zeros(block.shape, dtype=torch.bool, device=device)
         true[rows[inside], positives[inside] - start] = True
         yield block, true
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
@@ -163,11 +164,15 @@ class Run:
 
         Under FSDP no rank holds whole weights; their evaluation is whole all the same.
         """
-        with self.training.average.swapped():
+        # Compiled blocks would be compiled once more, for passes without gradients and for a last batch of other size.
+        eager = torch.compiler.set_stance("force_eager") if self.step.compiled else contextlib.nullcontext()
+        with self.training.average.swapped(), eager:
             evaluated = self.job.evaluate(self.progress.step)
         if evaluated is not None:
             self.journal.write_scores(evaluated)
             self.journal.log_pictures(self.job.show(evaluated, self.progress))
+        # The main rank's report and page may take longer than the others may wait for it in a step.
+        barrier(self.rank)
         self.journal.restart_clock()
         return evaluated
 

@@ -44,8 +44,8 @@ RULES_VERSION = 9
 
 PHRASE_BONUS = 2 * tagger.SCALE
 """added to the noun score of the last word of a noun of several words"""
-AT_ONCE = 32_768
-"""captions processed together: any number gives the same labels, more need more memory"""
+AT_ONCE = 16_384
+"""captions processed together: any number gives the same labels; twice as many take more time, half as many no less"""
 SYNSET_BITS = 17
 """bits of a synset's row; with those of a caption among AT_ONCE, 32"""
 

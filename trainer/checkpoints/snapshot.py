@@ -5,6 +5,7 @@ The buffers are used again from snapshot to snapshot: one copy of the rows that 
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -128,15 +129,17 @@ def split_over(file: str, live: Iterable[Tensor], *, world: int) -> int:
 def pinned_bytes(size: int) -> Tensor:
     """uint8 [size] in page-locked memory, which a GPU copies to while the host goes on.
 
-    torch's own pinned allocator rounds up to a power of two, which can double the host memory of a large model. Raises
-    MissingRequirementError if the driver refuses to lock so much.
+    The memory is whole pages that nothing else lies on: CUDA refuses to lock a page twice. torch's own pinned allocator
+    rounds up to a power of two, which can double the host memory of a large model. Raises MissingRequirementError if
+    the driver refuses to lock so much.
     """
-    memory = torch.empty(size, dtype=torch.uint8)
     if size == 0:
-        return memory
+        return torch.empty(0, dtype=torch.uint8)
+    pages = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    memory = torch.frombuffer(pages, dtype=torch.uint8, count=size)
     unlock = page_lock(
         memory.data_ptr(),
-        size,
+        len(pages),
         purpose="checkpoints",
         remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
     )

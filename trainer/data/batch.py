@@ -151,7 +151,10 @@ class Batch:
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=ahead), ON_DEVICE)
 
     def pin(self) -> Batch:
-        """Page-lock the small tensors, so that `to` does not wait; the images lie in page-locked memory already."""
+        """Page-lock the small tensors, so that `to` does not wait; loaders' images lie in page-locked memory already.
+
+        Images that the training process loads itself are not page-locked, and `to` waits for them.
+        """
         return self._mapped(Tensor.pin_memory, [name for name in ON_DEVICE if name != "images"])
 
     def computed_with(self) -> list[Tensor]:

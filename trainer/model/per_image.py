@@ -74,20 +74,27 @@ class DropPath(nn.Module):
     """Stochastic depth: in training, a residual branch is left out for some images, and scaled up for the others.
 
     As in timm, it is left out with probability `rate`, else divided by 1 - rate; but each image's own coin decides.
+    What differs between blocks is in tensors: torch.compile would make a graph of its own for each number.
     """
+
+    branch: Int64[Tensor, " 1"]
+    least: Int64[Tensor, ""]
+    """least coin of an image that has the branch"""
+    divisor: Float[Tensor, ""]
 
     def __init__(self, image_seeds: ImageSeeds, *, branch: int, rate: float, scale: bool) -> None:
         super().__init__()
-        self.image_seeds, self.branch, self.rate, self.scale = image_seeds, branch, rate, scale
+        self.image_seeds, self.rate, self.drops = image_seeds, rate, rate > 0
+        self.register_buffer("branch", torch.tensor([branch]), persistent=False)
+        self.register_buffer("least", torch.tensor(round(rate * _NUMBERS)), persistent=False)
+        self.register_buffer("divisor", torch.tensor(1 - rate if scale and rate < 1 else 1.0), persistent=False)
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The branch to add to the residual stream."""
-        if not self.training or self.rate == 0:
+        if not self.training or not self.drops:
             return branch
-        kept = _given(self.image_seeds.coins)[:, self.branch] >= round(self.rate * _NUMBERS)
-        factor = kept.to(branch.dtype)
-        if self.scale and self.rate < 1:
-            factor = factor / (1 - self.rate)
+        kept = _given(self.image_seeds.coins).index_select(1, self.branch) >= self.least
+        factor = (kept / self.divisor).to(branch.dtype)
         return branch * factor.view(-1, *(1,) * (branch.ndim - 1))
 
 

@@ -272,6 +272,7 @@ def _speeds(windows: list[Window], elapsed: float, peaks: Peaks, device: torch.d
         "mfu": rate / peaks.stated if peaks.stated is not None else None,
         "mfu_measured": rate / peaks.measured,
         "memory_gb": peak_memory(device) / 1e9,
+        **_allocator(device),
         "data_wait_share": float(np.mean([window.waited for window in windows])) / elapsed,
     } | (_loader_speeds(windows, meter, elapsed) if loading > 0 else {})
 
@@ -282,6 +283,16 @@ def _loader_speeds(windows: list[Window], meter: Meter, elapsed: float) -> dict[
         "read_mb_per_second": meter.bytes / 1e6 / elapsed,
         "decode_ms_per_image": 1e3 * meter.decode_seconds / max(1, meter.images),
         "loaders_idle_share": meter.idle_seconds / (meter.busy_seconds + meter.idle_seconds),
+    }
+
+
+def _allocator(device: torch.device) -> dict[str, float | int | None]:
+    """Most memory that torch has reserved of the GPU, and how often it had to give all of it back to find a block."""
+    if device.type != "cuda":
+        return {"memory_reserved_gb": None, "alloc_retries": None}
+    return {
+        "memory_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9,
+        "alloc_retries": torch.cuda.memory_stats(device).get("num_alloc_retries", 0),
     }
 
 

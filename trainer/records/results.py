@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.checkpoints.safetensors_files import VOCABULARY, sealed_file
-from trainer.config import PretrainConfig, as_json
+from trainer.config import PretrainConfig, as_json, eval_workers_of
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
@@ -71,7 +71,7 @@ class Results:
             self.inputs.held_out,
             self.rank,
             batch=batch,
-            workers=run.eval_workers,
+            workers=eval_workers_of(self.config, self.rank.device.type),
             limit=run.eval_limit,
             bfloat16=self.bfloat16,
         )
@@ -195,7 +195,8 @@ class Results:
             return None
         train, test = self.probe_images
         data, run = self.config.data, self.config.run
-        decoding = Decoding(run.eval_workers, 1, data.max_pixels, data.take_truncated)
+        workers = eval_workers_of(self.config, self.rank.device.type)
+        decoding = Decoding(workers, 1, data.max_pixels, data.take_truncated)
         transform = EvalTransform(data.image_size, data.eval_crop, batch, decoding, self.bfloat16)
         embed = self.training.objective.eval().embed
         return probe(embed, train, test, self.rank, transform=transform, seed=run.seed)

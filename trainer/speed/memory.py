@@ -196,13 +196,15 @@ def memory(
     augmented: bool = True,
     head_chunk: int = 1024,
     bfloat16: bool = True,
+    accumulate: int = 1,
 ) -> Memory:
     """Compute what one of `world` processes keeps in a step on images of `size` pixels with `share` of their patches.
 
     `model`, and its `classifier`: on the meta device. `augmented`: by RangeAugment. `head_chunk`: images whose logits
     exist at a time. Weights, gradients, moments and averages are float32. Under FSDP a process keeps its part of them,
     and in whole the weights and gradients of two blocks (the one at work and the one that is fetched meanwhile) and of
-    what lies outside of the blocks.
+    what lies outside of the blocks; with `accumulate`, the parts of a step, above 1 the gradients of all blocks, which
+    are exchanged with the last part.
     """
     head, sharded = classifier.weight, parallel == "fsdp"
     saved = activations(model, size=size, share=share, bfloat16=bfloat16, checkpointing=checkpointing)
@@ -210,7 +212,7 @@ def memory(
     fixed = {
         **_states(model, parts=world if sharded else 1, muon=optimiser == "muon"),
         # Under DDP the gradients are views of DistributedDataParallel's buckets.
-        "exchange": _exchange(model) if world > 1 and sharded else 0,
+        "exchange": exchange_bytes(model, accumulate=accumulate) if world > 1 and sharded else 0,
         "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
         "logits": head_chunk * head.shape[0] * (FLOAT32 + width),
         "classifier's gradient": FLOAT32 * head.numel(),
@@ -255,8 +257,9 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     return [parameter for name, parameter in model.named_parameters() if name in wanted]
 
 
-def _exchange(model: nn.Module) -> int:
-    """Bytes of whole weights and gradients that exist under FSDP for their exchange alone."""
+def exchange_bytes(model: nn.Module, *, accumulate: int) -> int:
+    """Bytes of whole weights and gradients that exist under FSDP for their exchange alone; see `memory`."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(model)]
-    return 2 * FLOAT32 * (2 * max(blocks, default=0) + weights - sum(blocks))
+    gathered = 2 * max(blocks, default=0) + weights - sum(blocks)
+    return FLOAT32 * (gathered + (gathered if accumulate == 1 else weights))

@@ -20,7 +20,7 @@ from trainer.model.per_image import patch_share
 from trainer.optim.optimiser import groups_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
-from trainer.speed.memory import GIGA, Memory, memory
+from trainer.speed.memory import GIGA, Memory, exchange_bytes, memory
 from trainer.speed.peak import TERA, card_of
 from trainer.step.statistics import BatchStatistics
 from trainer.verb_config import PlanConfig
@@ -101,6 +101,7 @@ def reckon(config: PlanConfig) -> Costs:
         augmented=run.data.range_augment != "off",
         head_chunk=run.loss.head_chunk,
         bfloat16=run.run.precision != "float32",
+        accumulate=run.optim.accumulate,
     )
     return Costs(
         classes=classes,
@@ -115,7 +116,7 @@ def reckon(config: PlanConfig) -> Costs:
         heaviest=(shape, share),
         limit=limit,
         part=math.ceil(shape.batch / (config.gpus * run.optim.accumulate)),
-        accumulate=_parts_that_fit(config, model, size=shape.size, most=needed.most_images(int(limit))),
+        accumulate=_parts_that_fit(config, model, needed, size=shape.size, limit=int(limit)),
     )
 
 
@@ -151,14 +152,21 @@ def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tu
     return Counter((resolution.at(step), patch_share(step, run.model, steps=steps)) for step in range(steps))
 
 
-def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: int) -> int | None:
-    """Find the least number of parts, at least the configured one, that have at most `most` images on a process."""
+def _parts_that_fit(config: PlanConfig, model: nn.Module, needed: Memory, *, size: int, limit: int) -> int | None:
+    """Find the least number of parts, at least the configured one, whose images fit into `limit` bytes of a process.
+
+    `needed`: memory with the configured number of parts.
+    """
     run = config.pretrain
+    several = needed
+    if needed.fixed["exchange"]:
+        several = replace(needed, fixed={**needed.fixed, "exchange": exchange_bytes(model, accumulate=2)})
     for parts in range(run.optim.accumulate, MOST_PARTS + 1):
         if run.data.batch_size % (math.lcm(config.gpus, run.data.tar_teams) * parts) == 0:
             again = replace(run, optim=replace(run.optim, accumulate=parts))
             shapes = resolution_for(again, world=config.gpus, patch=patch_of(model)).shapes()
             batch = next(shape.batch for shape in shapes if shape.size == size)
+            most = (needed if parts == run.optim.accumulate else several).most_images(limit)
             if batch // (config.gpus * parts) <= most:
                 return parts
     return None

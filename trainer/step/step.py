@@ -35,7 +35,10 @@ from trainer.step.training import Training
 from vocab.errors import InputError
 
 MOST_GRAPHS = 1024
-"""compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in their drop rate"""
+"""compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in having drop path"""
+
+NEVER = 2**31 - 1
+"""steps between two samples of DDP's times"""
 
 
 class Step:
@@ -127,8 +130,12 @@ def replicate(objective: StepObjective, rank: Rank) -> nn.Module:
     """Wrap the objective as steps call it."""
     if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective
-    # No device_ids: batches lie on the device already, so DDP has nothing to move; `take` averages buffers.
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True, broadcast_buffers=False)
+    # No device_ids: batches lie on the device already, so DDP has nothing to move. Broadcasts would have all ranks meet
+    # before each step: `take` averages the statistics of batch norms, and all other buffers are constants.
+    replicated = DistributedDataParallel(objective, gradient_as_bucket_view=True, broadcast_buffers=False)
+    # Where DDP samples its own times, the host waits for the device; that leaves the first ten steps.
+    replicated._set_ddp_runtime_logging_sample_rate(NEVER)  # type: ignore[no-untyped-call]
+    return replicated
 
 
 def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
