@@ -33,7 +33,7 @@ LINES = {
         r"2019 +\w+ by [\d.]+ +0000 +number or code",
     ],
     "a man in a light blue shirt": [r"light +\w+ by [\d.]+ +light +part of light_blue, which is no noun"],
-    "a baby blue shirt": [r"baby +\w+ by [\d.]+ +baby +a shade of blue"],
+    "a baby purple shirt": [r"baby +\w+ by [\d.]+ +baby +a shade of purple"],
     "der Hund ist schwarz, dog": [
         r"language  not English by \d+: der -3, Hund \+1, ist -3, schwarz -3, dog \+1",
         r"labels    none, in another language",
