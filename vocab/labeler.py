@@ -34,7 +34,7 @@ from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Profiled, Scorer, build_scorer
 from vocab.senses import NO_SENSE, Senses, build_senses
-from vocab.tagger import PARTING_GAPS, Tag, Tagger
+from vocab.tagger import STRONG_GAPS, Tag, Tagger
 from vocab.tokens import ABBREVIATED, UNBROKEN, Gap, split_words
 from vocab.user_lexicon import UserLexicon
 from vocab.user_tables import UserTables, with_entries
@@ -47,7 +47,7 @@ PHRASE_BONUS = 2 * tagger.SCALE
 AT_ONCE = 16_384
 """captions processed together: any number gives the same labels; twice as many take more time, half as many no less"""
 SYNSET_BITS = 17
-"""bits of a synset's row; with those of a caption among AT_ONCE, 32"""
+"""bits of a synset's row; with the bits of a caption's number among AT_ONCE they must fit into 32"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class Labeler:
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] true if the values of words and accents add up to zero or more."""
-        # No caption is without places; after the last come empty ones, which have no value.
+        # Every caption has places (`reduceat` gives an empty range the value after it), and empty places have no value.
         values = np.add.reduceat(self.language_values.take(context.rows), context.caption_places[:-1])
         english: NDArray[np.bool_] = values + language.ACCENT * accents >= 0
         return english
@@ -221,7 +221,7 @@ class Labeler:
     def _is_beside_name(self, words: Profiled, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
         beside = np.concatenate([at - 1, at + 1])
-        parted = among(words.context.gaps.take(np.concatenate([at, at + 1])), PARTING_GAPS)
+        parted = among(words.context.gaps.take(np.concatenate([at, at + 1])), STRONG_GAPS)
         small = among(words.context.cases.take(beside), SMALL)
         may_be = np.flatnonzero(~parted & ~small)
         noun, name, adjective, other = self.scorer.scores(words, beside.take(may_be)).T
