@@ -83,9 +83,14 @@ def test_a_model_that_was_trained_as_a_whole_predicts_what_its_run_scored(
     assert miou_of(tmp_path / "run", masks) == segmentation.results(tmp_path / "run")["value"]
 
 
-def test_a_detector_finds_what_its_run_predicted(detected: Path, objects: DetectTask) -> None:
-    detector = open_detector(detected)
-    wanted = json.loads((detected / "predictions.json").read_text())
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_detector_finds_what_its_run_predicted(
+    model: Path, objects: DetectTask, tmp_path: Path, precision: str
+) -> None:
+    run = tmp_path / "run"
+    assert detect(detection.config(model, objects, run, init="transfer", peak_lr=1e-9, precision=precision)) == 0
+    detector = open_detector(run)
+    wanted = json.loads((run / "predictions.json").read_text())
     assert wanted
     assert detector.class_names == ("cat", "dog", "car")
     for number in range(100, 104):
