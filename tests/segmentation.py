@@ -17,6 +17,8 @@ from trainer.transfer.dense_config import MaskTask, SegmentConfig
 COLOURS = ((40, 40, 40), (200, 40, 40), (40, 200, 40), (40, 40, 200))
 """colours of the background and of three classes"""
 NAMES = ("background", "dog", "cat", "car")
+DEEPLAB: dict[str, Any] = {"head": "deeplab", "blocks": (), "learning_rates": (), "head_width": 16, "layer_decay": 0.8}
+"""options of a small DeepLabv3"""
 
 
 def png(pixels: Any, *, mode: str | None = None) -> bytes:

@@ -17,6 +17,7 @@ import pipeline.__main__
 import trainer.__main__
 from tests.conftest import ROOT
 from tests.corpus import make_corpus
+from tests.markdown import FENCE, blocks
 from tests.pictures import picture
 from tests.processes import make
 from trainer.pretrain import pretrain
@@ -28,7 +29,6 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = ("ARCHITECTURE.md", "BENCHMARKS.md", "CONTRIBUTING.md")
 ALL_PAGES = [*PAGES, *(ROOT / name for name in OTHERS), *sorted(ROOT.glob("vocab/*.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELLS = ("", "bash", "console", "sh")
 """languages of blocks that hold commands; those that begin with a space are drawings"""
 ROOM_PATH = re.compile(r"(?<![\w/.-])(?:vocab|pipeline|trainer|benchmarks|notebooks|docs|tests)/[\w/.-]*\w")
@@ -159,7 +159,7 @@ def test_the_snippet_is_that_of_an_exported_card_and_prints_the_synsets_of_a_pic
     assert pretrain(make_corpus(tmp_path / "corpus").config(tmp_path / "run")) == 0
     monkeypatch.chdir(tmp_path)
     export(ExportConfig(Path("run"), Path("exports/b16")))
-    [snippet] = [block for kind, block in FENCE.findall(README.read_text()) if kind == "python"]
+    [snippet] = blocks(README.read_text(), "python")
     # The card of a model of three classes prints three.
     card = (tmp_path / "exports" / "b16" / "README.md").read_text()
     assert snippet.replace("exports/b16", "FOLDER").replace("topk(5)", "topk(3)") in card

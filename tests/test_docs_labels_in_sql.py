@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from pipeline.config import Label, Prune
 from pipeline.prune import prune
 from pipeline.run import label_captions
 from tests.conftest import ROOT
+from tests.markdown import blocks
 from tests.synsets import CAR, CAT, COUCH, DOG
 
 pytestmark = pytest.mark.slow
 
-BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", (ROOT / "docs" / "labels-in-sql.md").read_text(), re.DOTALL)
-TABLES, IN_SPARK, IN_DUCKDB = (text for language, text in BLOCKS if language == "python")
-QUERIES = [text for language, text in BLOCKS if language == "sql"]
+PAGE = (ROOT / "docs" / "labels-in-sql.md").read_text()
+TABLES, IN_SPARK, IN_DUCKDB = blocks(PAGE, "python")
+QUERIES = blocks(PAGE, "sql")
 RESULTS: list[list[tuple[Any, ...]]] = [
     [
         ("n02084071", "dog.n.01", 2),

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.corpus import make_corpus
+from tests.markdown import blocks
 from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.pretrain import pretrain
@@ -19,7 +20,7 @@ from trainer.records.record import read_records
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PAGE = (ROOT / "docs" / "transfer.md").read_text()
-COMMANDS = re.findall(r"^python -m trainer .+$", PAGE.partition("```\n")[2].partition("```")[0], re.MULTILINE)
+COMMANDS = re.findall(r"^python -m trainer .+$", blocks(PAGE, "")[0], re.MULTILINE)
 OUT = {
     "zeroshot": "results/in1k-zero-shot",
     "probe": "results/in1k-probe",
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert pretrain(make_corpus(folder / "corpus").config(folder / "runs" / "b16")) == 0
     write_folders(folder / "imagenet" / "train", {"car": 8, "cat": 8, "dog": 8})
     write_folders(folder / "imagenet" / "val", {"car": 4, "cat": 4, "dog": 4}, seed=1)
-    (folder / "tasks.toml").write_text(PAGE.partition("```toml\n")[2].partition("```")[0])
+    (folder / "tasks.toml").write_text(blocks(PAGE, "toml")[0])
     return folder
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.forks import Forks, trainer
+from tests.markdown import FENCE, blocks
 from trainer.records.record import read_records
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -26,7 +27,6 @@ from vocab.vocabulary import Vocabulary
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PAGE = ROOT / "docs" / "your-data.md"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALLER = {"--steps 2000 --warmup-steps 100": "--steps 4 --warmup-steps 1", "--epochs 10": "--epochs 1"}
 """sizes on the page, and those that a test has time for"""
 CAPTIONS = ("two dogs on a beach", "a cat in the garden", "a car on the road")
@@ -59,7 +59,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Tutorial
     write_photos(folder)
     write_released(folder)
     said: dict[str, str] = {}
-    for language, block in BLOCK.findall(smaller(PAGE.read_text())):
+    for language, block in FENCE.findall(smaller(PAGE.read_text())):
         if language == "python":
             (folder / block.partition("\n")[0].removeprefix("# ")).write_text(block)
         elif block.startswith("python "):
@@ -158,7 +158,7 @@ def test_the_exported_model_names_a_picture(tutorial: Tutorial) -> None:
 
 def test_the_page_names_a_picture_as_the_card_of_the_model_does(tutorial: Tutorial) -> None:
     card = (tutorial.folder / "exports" / "photos" / "README.md").read_text()
-    own = card.partition("```python\n")[2].partition("```")[0]
+    [own] = blocks(card, "python")
     own = own.replace("FOLDER", "exports/photos").replace('"picture.jpg"', "sys.argv[1]")
     assert (tutorial.folder / "name.py").read_text() == f"# name.py\nimport sys\n\n{own}"
 

@@ -60,7 +60,7 @@ def test_gpus_step_over_nccl_for_ten_minutes_and_hosts_wait_over_gloo_for_a_day(
 
 
 def run_of(rank: Rank, evaluate: Callable[[int], None], *, compiled: bool = False) -> Run:
-    """As much of a run as an evaluation needs."""
+    """Make the parts of a run that an evaluation needs."""
     run: Any = Run.__new__(Run)
     run.rank, run.step, run.progress = rank, SimpleNamespace(compiled=compiled), SimpleNamespace(step=1)
     run.training = SimpleNamespace(average=SimpleNamespace(swapped=nullcontext))

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.corpus import COLOURS, make_corpus
+from tests.markdown import blocks
 from tests.pictures import picture
 from tests.synsets import CAT, DOG
 from trainer.__main__ import main
@@ -252,7 +253,7 @@ def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tm
 
 def snippet_of(card: Path, picture_file: Path) -> str:
     """The Python of a card, with the card's own folder and a picture in the places of FOLDER and picture.jpg."""
-    (code,) = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    [code] = blocks(card.read_text(), "python")
     assert len(code.splitlines()) <= 10
     assert set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) == {"timm", "PIL"}
     return code.replace("FOLDER", str(card.parent)).replace("picture.jpg", str(picture_file))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.markdown import blocks
 from tests.pictures import picture
 from tests.released_weights import BLOCKS, CLASSES, COUNTS, HEADS, WIDTH, Code, released
 from tests.synsets import CAT, DOG
@@ -137,7 +138,7 @@ def test_the_card_s_lines_name_what_is_in_a_picture(
     import_released(wanted)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "picture.jpg").write_bytes(picture())
-    code = (wanted.out / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    [code] = blocks((wanted.out / "README.md").read_text(), "python")
     exec(code.replace("FOLDER", str(wanted.out)), {})
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.partition(" ")[2] for line in lines) == [

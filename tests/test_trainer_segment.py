@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
+from tests.segmentation import DEEPLAB as SMALL_DEEPLAB
 from tests.segmentation import NAMES, config, png, results, task_in, write_scenes
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.images import BadImage
@@ -36,15 +37,7 @@ from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fi
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
 ONE = Rank(0, 1, torch.device("cpu"))
-DEEPLAB: dict[str, Any] = {
-    "head": "deeplab",
-    "blocks": (),
-    "learning_rates": (),
-    "head_width": 16,
-    "peak_lr": 3e-3,
-    "drop_path": 0.2,
-    "layer_decay": 0.8,
-}
+DEEPLAB: dict[str, Any] = {**SMALL_DEEPLAB, "peak_lr": 3e-3, "drop_path": 0.2}
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,6 @@ from trainer.transfer.task_training import eval_transform
 from vocab.errors import InputError
 
 ONE = Rank(0, 1, torch.device("cpu"))
-DEEPLAB: dict[str, Any] = {
-    "head": "deeplab",
-    "blocks": (),
-    "learning_rates": (),
-    "head_width": 16,
-    "layer_decay": 0.8,
-    "batch": 4,
-}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +114,7 @@ def check_costs(
     assert work <= counter.get_total_flops() / 4 / numbers["flop_per_image"] <= 1
 
 
-@pytest.mark.parametrize(("options", "work"), [({"batch": 4}, 0.6), (DEEPLAB, 0.85)])
+@pytest.mark.parametrize(("options", "work"), [({"batch": 4}, 0.6), ({**segmentation.DEEPLAB, "batch": 4}, 0.85)])
 def test_segmentation_costs_what_a_step_computes_and_keeps(
     model: Path,
     masks: MaskTask,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from tests import detection, segmentation
 from tests.conftest import ROOT
 from tests.corpus import make_corpus
 from tests.finetuning import pretrained_in
-from tests.test_docs import FENCE
+from tests.markdown import blocks
 from trainer.data.images import BadImage
 from trainer.dense.segment_scores import count_pixels, joined
 from trainer.pretrain import pretrain
@@ -26,8 +25,6 @@ from trainer.transfer.detect_config import DetectTask
 from trainer.transfer.segment import segment
 from trainer.transfer.trained import open_detector, open_segmenter
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError
-
-DEEPLAB: dict[str, Any] = {"head": "deeplab", "blocks": (), "learning_rates": (), "head_width": 16, "layer_decay": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def test_a_segmenter_predicts_what_its_run_scored(segmented: Path, masks: MaskTa
 def test_a_model_that_was_trained_as_a_whole_predicts_what_its_run_scored(
     model: Path, masks: MaskTask, tmp_path: Path
 ) -> None:
-    assert segment(segmentation.config(model, masks, tmp_path / "run", **DEEPLAB)) == 0
+    assert segment(segmentation.config(model, masks, tmp_path / "run", **segmentation.DEEPLAB)) == 0
     assert miou_of(tmp_path / "run", masks) == segmentation.results(tmp_path / "run")["value"]
 
 
@@ -144,7 +141,7 @@ def test_the_lines_of_the_page_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    [snippet] = [block for kind, block in FENCE.findall((ROOT / "docs" / "dense.md").read_text()) if kind == "python"]
+    [snippet] = blocks((ROOT / "docs" / "dense.md").read_text(), "python")
     shutil.copytree(segmented, tmp_path / "runs" / "b16-ade")
     shutil.copytree(detected, tmp_path / "runs" / "b16-coco")
     shutil.copy(Path(masks.test.split("::")[0]) / "100.png", tmp_path / "street.jpg")

@@ -30,7 +30,7 @@ class Hints:
     """places of candidates in the list of those of all readings"""
 
     def find(self, readings: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Candidates of each reading that the word of the same number is listed for: that number, and the candidate."""
+        """Pairs of an index i and a candidate of `readings[i]` that the word `rows[i]` is listed for, as two arrays."""
         places = places_in(self.keys, readings << PAIR_BITS | rows)
         listed = np.flatnonzero(places != NONE)
         begin = self.starts.take(places.take(listed))

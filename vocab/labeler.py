@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
 from vocab.arrays import among, ranges, sorted_unique
-from vocab.cleaning import Cleaned, clean_all
+from vocab.cleaning import clean_all
 from vocab.context import CAPITALS, SMALL, Case, Context, context_of
 from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.entries import extended
@@ -34,7 +34,7 @@ from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Profiled, Scorer, build_scorer
 from vocab.senses import NO_SENSE, Senses, build_senses
-from vocab.tagger import PARTING_GAPS, Tag, Tagger
+from vocab.tagger import STRONG_GAPS, Tag, Tagger
 from vocab.tokens import ABBREVIATED, UNBROKEN, Gap, split_words
 from vocab.user_lexicon import UserLexicon
 from vocab.user_tables import UserTables, with_entries
@@ -47,7 +47,7 @@ PHRASE_BONUS = 2 * tagger.SCALE
 AT_ONCE = 16_384
 """captions processed together: any number gives the same labels; twice as many take more time, half as many no less"""
 SYNSET_BITS = 17
-"""bits of a synset's row; with those of a caption among AT_ONCE, 32"""
+"""bits of a synset's row; with the bits of a caption's number among AT_ONCE they must fit into 32"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,22 +98,23 @@ class Labeler:
         """`label`, and why captions have no label."""
         lists, why = [pa.array([], pa.list_(pa.int32()))], [np.zeros(0, dtype=np.int8)]
         for start in range(0, len(captions), AT_ONCE):
-            some, cleaned, words, nouns = self._label_some(captions.slice(start, AT_ONCE))
+            some, english, words, nouns = self._label_some(captions.slice(start, AT_ONCE))
             lists.append(some)
-            why.append(self._why_empty(some, self.is_english(words, cleaned.accents), words, nouns))
+            why.append(self._why_empty(some, english, words, nouns))
         return Labelled(pa.concat_arrays(lists), np.concatenate(why))
 
-    def _label_some(self, captions: pa.StringArray) -> tuple[pa.ListArray, Cleaned, Context, Nouns]:
-        """`label` for at most AT_ONCE captions; also their cleaned text, all words, and nouns of the English ones."""
+    def _label_some(self, captions: pa.StringArray) -> tuple[pa.ListArray, NDArray[np.bool_], Context, Nouns]:
+        """`label` for at most AT_ONCE captions; also which are English, all words, and nouns of the English ones."""
         cleaned = clean_all(without_missing(captions))
         tokens = split_words(cleaned)
         words = context_of(tokens, self.tagger.rows_in(tokens.text, tokens.places, tokens.ends), self.tagger.pad)
-        context = self.in_english(words, cleaned.accents)
+        english = self.is_english(words, cleaned.accents)
+        context = self.in_english(words, english)
         nouns = self.find_nouns(context)
         synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.readings)
         has = np.flatnonzero(synsets != NO_SENSE)
         lists = self._lists(context.caption_of.take(nouns.lasts[has]), synsets[has], len(captions))
-        return lists, cleaned, words, nouns
+        return lists, english, words, nouns
 
     def _why_empty(
         self, lists: pa.ListArray, english: NDArray[np.bool_], words: Context, nouns: Nouns
@@ -133,9 +134,9 @@ class Labeler:
             why[left_out[empty[left_out]]] = EmptyReason.LEXICON
         return why
 
-    def in_english(self, context: Context, accents: NDArray[np.int64]) -> Context:
-        """Keep the words of English captions; those of others become empty places."""
-        foreign = np.flatnonzero(~self.is_english(context, accents))
+    def in_english(self, context: Context, english: NDArray[np.bool_]) -> Context:
+        """Keep the words of English captions, `english` [captions]; those of others become empty places."""
+        foreign = np.flatnonzero(~english)
         if not len(foreign):
             return context
         begin, lengths = context.caption_places[foreign], np.diff(context.caption_places)[foreign]
@@ -145,7 +146,7 @@ class Labeler:
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] true if the values of words and accents add up to zero or more."""
-        # No caption is without places; after the last come empty ones, which have no value.
+        # Every caption has places (`reduceat` gives an empty range the value after it), and empty places have no value.
         values = np.add.reduceat(self.language_values.take(context.rows), context.caption_places[:-1])
         english: NDArray[np.bool_] = values + language.ACCENT * accents >= 0
         return english
@@ -221,7 +222,7 @@ class Labeler:
     def _is_beside_name(self, words: Profiled, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
         beside = np.concatenate([at - 1, at + 1])
-        parted = among(words.context.gaps.take(np.concatenate([at, at + 1])), PARTING_GAPS)
+        parted = among(words.context.gaps.take(np.concatenate([at, at + 1])), STRONG_GAPS)
         small = among(words.context.cases.take(beside), SMALL)
         may_be = np.flatnonzero(~parted & ~small)
         noun, name, adjective, other = self.scorer.scores(words, beside.take(may_be)).T

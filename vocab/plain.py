@@ -309,7 +309,7 @@ def word_at(tagger: Tagger, words: Sequence[Word], place: int) -> Word:
 
 def class_or_gap(tagger: Tagger, word: Word, gap: int) -> int:
     """Class of a neighbour, or the gap between if it parts phrases."""
-    if gap in (*STRONG_GAPS, END):
+    if gap in STRONG_GAPS:
         return len(tagger.classes) + gap
     return int(tagger.class_of[word.row])
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vocab.arrays import among
 from vocab.context import CASES, END, GAPS, Case, Context
-from vocab.tagger import PARTING_GAPS, PROFILE_OF_CASE, WINDOW, Tag, Tagger, lanes, pack_lanes
+from vocab.tagger import PROFILE_OF_CASE, STRONG_GAPS, WINDOW, Tag, Tagger, lanes, pack_lanes
 from vocab.tokens import Gap
 
 ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
@@ -24,11 +24,12 @@ ORDINARY_OF_CASE = np.zeros(CASES, dtype=np.int64)
 ORDINARY_OF_CASE[[Case.LOWER, Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER]] = 1
 ORDINARY_OF_CASE[[Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER]] = 2
 ODD_CASES = tuple(case for case in Case if case not in (*ORDINARY, Case.NONE))
-ODD_GAPS = tuple(gap for gap in range(GAPS) if gap not in (Gap.SPACE, *PARTING_GAPS))
+ODD_GAPS = tuple(gap for gap in range(GAPS) if gap not in (Gap.SPACE, *STRONG_GAPS))
 ORDINARY_GAP = np.arange(GAPS)
 ORDINARY_GAP[list(ODD_GAPS)] = Gap.SPACE
 
 CLASS_BITS = 16
+"""bits of a class, below the beginning of a profile"""
 # A profile here: the window's five columns, then the word's own, complete, in each case of PROFILE_OF_CASE.
 OWN = WINDOW.index(0)
 PROFILE = len(WINDOW) + len(PROFILE_OF_CASE)
@@ -104,7 +105,7 @@ class Scorer:
 
     def _sides(self, gaps: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Side of each word: its neighbour's class, or in its stead the gap between."""
-        strong = np.flatnonzero(among(gaps, PARTING_GAPS))
+        strong = np.flatnonzero(among(gaps, STRONG_GAPS))
         classes[strong] = self.classes + gaps.take(strong).astype(np.int64)
         return classes
 

@@ -224,6 +224,7 @@ class Senses:
     @cached_property
     def sways(self) -> NDArray[np.uint8]:
         """[W] greatest difference between what the word adds to two kinds."""
+        # `cues` is one row of all kinds after another, and some word has the last row.
         kinds = len(self.cues) - int(self.cue_of.max())
         cues = self.cues.reshape(-1, kinds)
         sways: NDArray[np.uint8] = (cues.max(axis=1).astype(np.int16) - cues.min(axis=1)).astype(np.uint8)

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import packing
-from vocab.context import END, GAPS, Case
+from vocab.context import END, Case
 from vocab.packing import Kind, ascii_list
 from vocab.tokens import Gap
 from vocab.word_table import NONE, WordTable, build_word_table, spread
@@ -61,10 +61,7 @@ UNKNOWN = "*"
 """row of unknown words; `*tion` is the row of those with that ending"""
 
 # Signs after which the next word does not continue the phrase: they stand in for the neighbour's class.
-STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START)
-PARTING_GAPS = (*STRONG_GAPS, END)
-STRONG = np.zeros(GAPS, dtype=bool)
-STRONG[[*PARTING_GAPS]] = True
+STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START, END)
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,7 +120,7 @@ def measure_labels(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str,
     context = in_context(ours.tagger, aligned)
     accents = np.array([sum(clean(token.form)[1] for token in sentence) for sentence in sentences], dtype=np.int64)
     english = ours.is_english(context, accents)
-    found = labelled_words(ours, ours.in_english(context, accents))
+    found = labelled_words(ours, ours.in_english(context, english))
     last, other, last_of_name, other_of_name = (
         covered(aligned.first[words], aligned.last[words], len(tokens)) for words in found
     )

@@ -27,9 +27,8 @@ MASKS = "masks"
 """name of the masks in `Batch.by_image`"""
 LOGITS_AT_ONCE = 1 << 26
 """logits of pixels that exist at a time; a backward pass computes them again"""
-
 LOGITS_COPIES = 3
-"""float32 numbers of each of them: the logit, its logarithm of a probability, and the gradient of that"""
+"""float32 numbers for each logit of a pixel: the logit, its log-probability, and the gradient of that"""
 
 
 class Segmenter(nn.Module):
@@ -132,7 +131,7 @@ class BlackStep(nn.Module):
         self.objective = objective
 
     def forward(self, pixels: Float[Tensor, "batch 3 size size"], seeds: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Loss of as many images of this size; `pixels` are not read."""
+        """Loss of black images of the number and size of `pixels`, which are not read."""
         count, size = len(pixels), pixels.shape[2]
         masks = torch.zeros(count, size, size, dtype=torch.int16)
         loss: Tensor = self.objective(replace(black_batch(count, size), seeds=seeds, by_image={MASKS: masks}), 0.0)

@@ -219,10 +219,12 @@ def read_results(folder: Path) -> ResultsFile:
     check_version(content.get("version"), source=path)
     records = [of_json(value, source=path) for value in content["records"]]
     verb: Any = content.get("verb")
-    details, fingerprint = content.get("details"), content.get("fingerprint")
+    model, details = content.get("model"), content.get("details")
     if not is_of(verb, Verb) or not isinstance(details, dict):
         raise _broken(path, f"the verb {verb!r} and details of type {type(details).__name__}")
-    return ResultsFile(verb, records, details, str(content.get("model")), fingerprint)
+    if not isinstance(model, str):
+        raise _broken(path, f"the model {model!r}")
+    return ResultsFile(verb, records, details, model, content.get("fingerprint"))
 
 
 def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:

@@ -325,16 +325,10 @@ class FinetuneConfig(
 
         `image_size`: that of the pre-training. `steps`: those of the run.
         """
-        self.require(
-            "warmup_steps",
-            self.warmup_steps < steps,
-            f"{self.warmup_steps} of {steps} steps",
-            "fewer than all steps",
-            remedy="Lower --warmup-steps, or --batch.",
-        )
+        check_warmup(self, self.warmup_steps, steps=steps)
         peak = self.peak_lr if self.peak_lr is not None else PEAK_LR_SEVERAL if multi_label else PEAK_LR
         smoothing = 0.0 if multi_label else LABEL_SMOOTHING
-        momentum = min(1.0, max(EMA_MOMENTUM, EMA_MEMORIES / steps))
+        momentum = momentum_for(steps, usual=EMA_MOMENTUM)
         return replace(
             self,
             image_size=self.image_size or image_size,
@@ -384,6 +378,22 @@ def check_shares(options: Options, batch: int, *, world: int, accumulate: int, p
     )
 
 
+def check_warmup(options: Options, warmup: int, *, steps: int) -> None:
+    """Raise InputError for a warm-up that never ends."""
+    options.require(
+        "warmup_steps",
+        warmup < steps,
+        f"{warmup} of {steps} steps",
+        "fewer than all steps",
+        remedy="Lower --warmup-steps, or --batch.",
+    )
+
+
+def momentum_for(steps: int, *, usual: float) -> float:
+    """Choose the moving average's share of new weights: `usual`, or more where a run is short."""
+    return min(1.0, max(usual, EMA_MEMORIES / steps))
+
+
 # A stopped run may go on with other values of these: none of them changes what is learnt.
 CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
@@ -391,3 +401,5 @@ CHANGEABLE = frozenset(
 )
 # So may these, which say where things lie: what they are is in the checkpoint's fingerprint.
 PLACES = frozenset("model task.train task.test task.class_names".split())
+CHANGEABLE_DENSE = (CHANGEABLE - {"compile"}) | PLACES | {"task.train_list", "task.test_list"}
+"""the same of dense tasks, which have lists of images, and steps that are not compiled"""

@@ -27,8 +27,6 @@ from trainer.options import (
     values_of,
 )
 from trainer.transfer.config import (
-    CHANGEABLE,
-    EMA_MEMORIES,
     PEAK_OVER_FINAL,
     DecodeThreads,
     LocalSides,
@@ -36,6 +34,8 @@ from trainer.transfer.config import (
     PlanFirst,
     TransferInit,
     check_shares,
+    check_warmup,
+    momentum_for,
 )
 from vocab.store.locations import Location
 
@@ -62,8 +62,6 @@ LINEAR_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """around DINOv3's 1e-3"""
 BLOCKS = re.compile(r"last(?P<count>[1-9]\d?)?|(?P<number>-?\d{1,3})", re.ASCII)
 """form of a choice of blocks"""
-SEGMENT_CHANGEABLE = CHANGEABLE - {"compile"}
-SEGMENT_PLACES = frozenset("model task.train task.test task.class_names task.train_list task.test_list".split())
 
 
 @own_first
@@ -245,22 +243,14 @@ class SegmentConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute,
         usual = LINEAR if self.head == "linear" else DEEPLAB
         peak = DEEPLAB_PEAK_LR if self.peak_lr is None else self.peak_lr
         warmup = min(usual.warmup_steps, steps // WARMUP_PART) if self.warmup_steps is None else self.warmup_steps
-        self.require(
-            "warmup_steps",
-            warmup < steps,
-            f"{warmup} of {steps} steps",
-            "fewer than all steps",
-            remedy="Lower --warmup-steps, or --batch.",
-        )
+        check_warmup(self, warmup, steps=steps)
         linear = self.head == "linear"
         return replace(
             self,
             warmup_steps=warmup,
             peak_lr=None if linear else peak,
             final_lr=None if linear else peak / PEAK_OVER_FINAL if self.final_lr is None else self.final_lr,
-            ema_momentum=min(1.0, max(EMA_MOMENTUM, EMA_MEMORIES / steps))
-            if self.ema_momentum is None
-            else self.ema_momentum,
+            ema_momentum=self.ema_momentum or momentum_for(steps, usual=EMA_MOMENTUM),
         )
 
     def optim(self, *, steps: int) -> OptimConfig:

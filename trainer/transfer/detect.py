@@ -44,7 +44,8 @@ from trainer.speed.flops import cost
 from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
+from trainer.transfer.config import CHANGEABLE_DENSE
+from trainer.transfer.detect_config import DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
 from trainer.transfer.task_plan import PlannedStep, tell_plan
 from trainer.transfer.task_training import (
@@ -109,9 +110,11 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> TaskOutco
     pretrained, train, test = inputs.pretrained, inputs.data.train, inputs.data.test
     contents = content_of(train.images, test.images), content_of_objects(train, test)
     fingerprint = on_main(lambda: fingerprint_of(inputs, *contents), rank)
-    changeable = CHANGEABLE_DETECT | PLACES_DETECT
     resume = on_main(
-        lambda: find_start(config, fingerprint, kind=DETECTION, changeable=changeable, contents="images, objects"), rank
+        lambda: find_start(
+            config, fingerprint, kind=DETECTION, changeable=CHANGEABLE_DENSE, contents="images, objects"
+        ),
+        rank,
     )
     matches = matches_of(config, inputs, rank)
     head: Head | None = None

@@ -25,14 +25,14 @@ from trainer.options import (
     values_of,
 )
 from trainer.transfer.config import (
-    CHANGEABLE,
-    EMA_MEMORIES,
     DecodeThreads,
     LocalSides,
     ModelChoice,
     PlanFirst,
     TransferInit,
     check_shares,
+    check_warmup,
+    momentum_for,
 )
 from vocab.store.locations import Location
 
@@ -45,8 +45,6 @@ WINDOWS_FROM = 768
 """image size from which plain transformers attend within windows, pixels"""
 LAYER_DECAYS = {12: 0.7, 24: 0.8, 32: 0.9}
 """by the number of a plain transformer's blocks: ViT-B, ViT-L and ViT-H, for ViTDet and CatLIP alike"""
-CHANGEABLE_DETECT = CHANGEABLE - {"compile"}
-PLACES_DETECT = frozenset("model task.train task.test task.class_names task.train_list task.test_list".split())
 
 
 @dataclass(frozen=True)
@@ -210,15 +208,9 @@ class DetectConfig(ModelChoice, PlanFirst, Descent, DecodeThreads, StepCompute, 
     def timed(self, *, steps: int) -> DetectConfig:
         """Fill in the options that the length of the run decides. Raises InputError for a warm-up that never ends."""
         warmup = self.warmup_steps if self.warmup_steps is not None else min(WARMUP_STEPS, steps // WARMUP_PART)
-        self.require(
-            "warmup_steps",
-            warmup < steps,
-            f"{warmup} of {steps} steps",
-            "fewer than all steps",
-            remedy="Lower --warmup-steps, or --batch.",
-        )
-        momentum = min(1.0, max(EMA_MOMENTUM, EMA_MEMORIES / steps))
-        return replace(self, warmup_steps=warmup, ema_momentum=self.ema_momentum or momentum)
+        check_warmup(self, warmup, steps=steps)
+        momentum = self.ema_momentum or momentum_for(steps, usual=EMA_MOMENTUM)
+        return replace(self, warmup_steps=warmup, ema_momentum=momentum)
 
     def optim(self, *, steps: int) -> OptimConfig:
         """Make the options of optimiser and learning rate from a complete configuration."""

@@ -42,7 +42,8 @@ from trainer.speed.flops import TRAINING_OVER_FORWARD, cost
 from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
+from trainer.transfer.config import CHANGEABLE_DENSE
+from trainer.transfer.dense_config import SegmentConfig
 from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start, settings_of
 from trainer.transfer.segment_zero_shot import segment_zero_shot
 from trainer.transfer.task_plan import PlannedStep, tell_plan
@@ -115,9 +116,10 @@ def _segment(config: SegmentConfig, inputs: SegmentInputs, rank: Rank) -> TaskOu
     fingerprint = on_main(
         lambda: fingerprint_of(inputs, content_of(train.images, test.images), train.fingerprint, test.fingerprint), rank
     )
-    changeable = SEGMENT_CHANGEABLE | SEGMENT_PLACES
     resume = on_main(
-        lambda: find_start(config, fingerprint, kind=SEGMENTATION, changeable=changeable, contents="images, masks"),
+        lambda: find_start(
+            config, fingerprint, kind=SEGMENTATION, changeable=CHANGEABLE_DENSE, contents="images, masks"
+        ),
         rank,
     )
     matches = matches_of(config, inputs, rank)

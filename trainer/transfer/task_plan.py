@@ -1,8 +1,9 @@
 """Costs of a run of a dense task, told in place of its first step (`--plan`): memory of a process, work, hours.
 
-In: options, inputs and objective of the run. Out: a few lines to read, and a last line that is one JSON object. The
-work is `cost`'s, at the rate that a run states before its first step; the memory is told for a GPU, in bfloat16 unless
---precision says otherwise, and its activations are measured on tensors without contents (`trainer/speed/memory.py`).
+In: options, inputs and objective of the run. Out: a few lines to read, and a last line that is one JSON object. Hours
+are those of a GPU at COST_RATE, as in the line that a run tells before its first step. Memory is that of a GPU, in
+bfloat16 unless --precision says otherwise; activations are measured on tensors without contents
+(`trainer/speed/memory.py`).
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class PlannedStep:
     objective: StepObjective
     backbone: FeatureMaps
     layers: nn.Module
-    """module that computes a loss of images and seeds, of which autograd keeps as much as of a step"""
+    """module that computes a loss of images and seeds, for which autograd keeps as much as for a step"""
     operations: int
     """of one training image"""
     logits: int = 0
-    """bytes of the logits of pixels that exist at a time"""
+    """bytes that the logits of pixels take at a time"""
     frozen: bool = False
     """the backbone learns nothing"""
     left_out: str = ""
@@ -103,7 +104,7 @@ def plan_lines(
 
 
 def step_memory(config: SegmentConfig | DetectConfig, step: PlannedStep) -> Memory:
-    """Compute what a process keeps in a step. Raises as `activations`."""
+    """Compute the memory of a process in a step. Raises as `activations`."""
     objective, model, size = step.objective, step.backbone.model, config.image_size
     learnt = nbytes(learning(objective))
     how: dict[str, Any] = {"size": size, "bfloat16": config.precision != "float32"}

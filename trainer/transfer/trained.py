@@ -76,6 +76,7 @@ class TrainedDetector:
     objective: DetectObjective
     viewer: Viewer
     squash: bool
+    bfloat16: bool
     rank: Rank
 
     def predict(self, image: bytes) -> FoundObjects:
@@ -83,7 +84,7 @@ class TrainedDetector:
         picture = decode(image, max_pixels=self.viewer.max_pixels, take_truncated=self.viewer.take_truncated)
         view = whole_view(*picture.size, size=self.viewer.size, squash=self.squash)
         pixels = torch.from_numpy(self.viewer.square(picture, view)[None]).to(self.rank.device)
-        with evaluating(self.objective):
+        with evaluating(self.objective), torch.autocast(self.rank.device.type, torch.bfloat16, enabled=self.bfloat16):
             (found,) = self.objective.detect(pixels)
         return found_in(found, view, *picture.size)
 
@@ -119,6 +120,7 @@ def open_detector(run: Path | str, *, model: Location | None = None, device: str
         _with_weights(objective, Path(run)).to(rank.device),
         detect.viewer_of(config, pretrained),
         bool(config.squash),
+        config.is_bfloat16(rank.device.type),
         rank,
     )
 
@@ -126,9 +128,13 @@ def open_detector(run: Path | str, *, model: Location | None = None, device: str
 def _opened(run: Path, kind: type[Config], model: Location | None) -> tuple[Config, ResultsFile, Pretrained]:
     """Read options and results of a run, and the model that it began with."""
     results, verb = read_results(run), "segment" if kind is SegmentConfig else "detect"
-    if results.verb != verb or not (run / WEIGHTS).is_file():
+    has_weights = (run / WEIGHTS).is_file()
+    if results.verb != verb or not has_weights:
         raise InputError(
-            run, found=f"results of {results.verb}", wanted=f"a finished run of {verb}", remedy="Name its --out."
+            run,
+            found=f"results of {results.verb}" + ("" if has_weights else f" without {WEIGHTS}"),
+            wanted=f"a finished run of {verb}",
+            remedy="Name its --out.",
         )
     config = stored_options(run / "config.json", kind, verb=verb)
     pretrained = open_pretrained(model or results.model, image_size=config.image_size)

@@ -17,7 +17,7 @@ from vocab.context import CASES, GAPS, Context, context_of
 from vocab.fit.regression import NO_ROW, Group, indicators
 from vocab.fit.tagger_words import FOLDS, KnownWords
 from vocab.fit.treebank import Aligned, GoldToken, align
-from vocab.tagger import PROFILE_OF_CASE, STRONG, WINDOW
+from vocab.tagger import PROFILE_OF_CASE, STRONG_GAPS, WINDOW
 
 SILVER = "silver"
 """place of the word itself in SemCor, and nowhere else: features there say how its annotators differ"""
@@ -138,8 +138,8 @@ def _pairs(classes: int, context: Context, class_at: NDArray[np.int64]) -> dict[
     sides = classes + GAPS
     own = class_at[at]
     gap_before, gap_after = gaps[at], gaps[at + 1]
-    before = np.where(STRONG[gap_before], classes + gap_before, class_at[at - 1])
-    after = np.where(STRONG[gap_after], classes + gap_after, class_at[at + 1])
+    before = np.where(np.isin(gap_before, STRONG_GAPS), classes + gap_before, class_at[at - 1])
+    after = np.where(np.isin(gap_after, STRONG_GAPS), classes + gap_after, class_at[at + 1])
     return {
         "before": before * classes + own,
         "after": own * sides + after,
