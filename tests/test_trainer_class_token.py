@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import timm
@@ -112,8 +112,13 @@ def offered() -> dict[str, bool]:
     }
 
 
-def test_one_query_is_never_offered_to_cudnn_and_the_other_blocks_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, spared = pair()
+@pytest.mark.parametrize("pool", ["token", "map"])
+def test_one_query_is_never_offered_to_cudnn_and_the_other_blocks_are(
+    monkeypatch: pytest.MonkeyPatch, pool: Literal["token", "map"]
+) -> None:
+    sizes: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+    config = ModelConfig(model="vit_tiny_patch16_224", global_pool=pool, **sizes)
+    model = architecture(config, classes=5, image_size=32).double().train()
     attend, seen = functional.scaled_dot_product_attention, []
 
     def watched(query: Tensor, *given: Any, **options: Any) -> Tensor:
@@ -121,9 +126,11 @@ def test_one_query_is_never_offered_to_cudnn_and_the_other_blocks_are(monkeypatc
         return attend(query, *given, **options)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
-    outcome(spared)
+    outcome(model)
     every = {"flash": True, "efficient": True, "math": True, "cudnn": True}
-    assert seen == [(17, every), (17, every), (1, {**every, "cudnn": False})]
+    # The last block has one query for the class token; attention pooling has it behind the blocks.
+    whole = {"token": 2, "map": 3}[pool]
+    assert seen == [(17, every)] * whole + [(1, {**every, "cudnn": False})]
     assert offered() == every
 
 

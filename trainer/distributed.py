@@ -38,7 +38,7 @@ class Rank:
     world: int
     device: torch.device
     host: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
-    """the ranks' hosts, which wait for each other for `HOST_LIMIT`; unset: the default group"""
+    """gloo's group of all ranks, in which they wait for each other for `HOST_LIMIT`; unset: the default group"""
 
     @property
     def is_main(self) -> bool:
@@ -154,7 +154,7 @@ def join_processes(choice: str) -> Iterator[Rank]:
 
 
 def _meet(rank: Rank) -> tuple[Rank, Peers]:
-    """Enter the process group, NCCL's for tensors of GPUs, and gloo's of the hosts.
+    """Enter the process group, which sends tensors of GPUs over NCCL, and the group of the hosts over gloo.
 
     Raises MissingRequirementError if they do not come together.
     """
@@ -230,6 +230,6 @@ def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
 
 
 def barrier(rank: Rank) -> None:
-    """Wait until the hosts of all ranks are here."""
+    """Wait until all ranks are here, whatever their GPUs still compute."""
     # Not dist.barrier, which would exchange a tensor of the GPU.
     gather(None, rank)

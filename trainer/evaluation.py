@@ -20,7 +20,7 @@ from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Rank, exact_device, gather_on_main
 from trainer.metrics import HeldOutScores, mean_average_precision
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, evaluating
 from vocab.errors import InputError
 
 
@@ -102,7 +102,6 @@ def evaluate(
     )
 
 
-@torch.no_grad()
 def _score(
     objective: Objective, source: Source, rank: Rank, *, batch: int, workers: int, limit: int, bfloat16: bool
 ) -> _RankScores:
@@ -119,11 +118,9 @@ def _score(
             logits.append(copy[scored])
 
     cuda = rank.device.type == "cuda"
-    was_training = objective.training
-    objective.eval()
     resolution = FixedResolution(source.options.image_size, batch * rank.world)
     seen = 0
-    with Feed(
+    feeding = Feed(
         source,
         resolution,
         rank=rank.index,
@@ -131,7 +128,8 @@ def _score(
         workers=workers,
         loaders=source.options.loaders,
         pin_memory=source.options.pin_memory and cuda,
-    ) as feed:
+    )
+    with evaluating(objective), feeding as feed:
         for shown in feed:
             part.account.update(shown.account)
             part.skipped += shown.skipped
@@ -151,6 +149,5 @@ def _score(
             if seen >= limit:
                 break
         take(lag=0)
-    objective.train(was_training)
     part.logits = torch.cat(logits)
     return part

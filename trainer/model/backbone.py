@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.data.resolution import check_size
-from trainer.model.class_token import spare_last_block
+from trainer.model.class_token import one_query_attention, spare_last_block
 from trainer.model.per_image import install
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
@@ -137,7 +137,10 @@ def features(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) ->
 
 def _pooled(model: nn.Module, images: Tensor) -> Tensor:
     """Features as timm pools them, which some poolings leave as tokens or maps."""
-    pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
+    unpooled = model.forward_features(images)  # type: ignore[operator]
+    # Attention pooling has one query.
+    with one_query_attention():
+        pooled: Tensor = model.forward_head(unpooled, pre_logits=True)  # type: ignore[operator]
     return pooled
 
 

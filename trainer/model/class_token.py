@@ -7,6 +7,7 @@ the patches, so they have the whole block back.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,8 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-ONE_QUERY_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-"""attentions but that of cuDNN, which torch prefers on a GPU and whose backward fails for one query (pytorch#138529)"""
+
+def one_query_attention() -> AbstractContextManager[None]:
+    """Keep torch from cuDNN's attention, which it prefers on a GPU, and whose backward fails for one query.
+
+    See github.com/pytorch/pytorch, issue 138529.
+    """
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 class ClassTokenBlock(nn.Module):
@@ -66,7 +72,7 @@ class ClassTokenBlock(nn.Module):
         query = functional.linear(tokens[:, :1], weight[:width], None if bias is None else bias[:width])
         others = functional.linear(tokens, weight[width:], None if bias is None else bias[width:])
         keys, values = others.view(batch, -1, 2, heads, size).permute(2, 0, 3, 1, 4).unbind(0)
-        with sdpa_kernel(list(ONE_QUERY_BACKENDS)):
+        with one_query_attention():
             taken = functional.scaled_dot_product_attention(
                 attention.q_norm(query.view(batch, heads, 1, size)),
                 attention.k_norm(keys),

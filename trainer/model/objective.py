@@ -53,7 +53,8 @@ def evaluating(objective: StepObjective) -> Iterator[None]:
     was_training = objective.training
     objective.eval()
     try:
-        with torch.inference_mode():
+        # Not inference_mode: FSDP2 keeps tensors of this pass for the next one, which may be training.
+        with torch.no_grad():
             yield
     finally:
         objective.train(was_training)

@@ -20,7 +20,7 @@ from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.metrics import average_precision, micro_average_precision
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, evaluating
 from trainer.probe.features import Compute, Outputs, outputs_of
 from vocab.errors import InputError
 
@@ -164,10 +164,8 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, transform
         # With one class an image, only the rank of its class is kept: one number, where logits are a thousand.
         return logits if images.multi_label else ranks_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
 
-    was_training = objective.training
-    objective.eval()
-    found = outputs(compute, images, rank, transform=transform)
-    objective.train(was_training)
+    with evaluating(objective):
+        found = outputs(compute, images, rank, transform=transform)
     if found is None:
         return None
     own = images.select(found.decoded)

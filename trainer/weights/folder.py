@@ -300,10 +300,10 @@ def load_model(folder: str | Path) -> nn.Module:
 
 
 def require_description(config_file: Path, config: Mapping[str, Any]) -> None:
-    """Raise FormatError for a config.json of others of which timm could not read or would have to guess a member.
+    """Raise FormatError for a config.json of others with a field that timm could not read, or would have to guess.
 
-    Where there is no pretrained_cfg, as in timm's first folders, timm takes all members for its own. timm takes
-    ImageNet's mean and deviation where a file names none, whatever the weights were trained with.
+    Without pretrained_cfg, as in folders of timm's first versions, its fields are those of config.json itself. Where
+    mean and deviation are missing, timm takes ImageNet's, whatever the weights were trained with.
     """
     described, classes = config.get("pretrained_cfg", config), config.get("num_classes")
     lacking = [name for name in DESCRIBED if not isinstance(described, dict) or name not in described]

@@ -309,7 +309,7 @@ def _fields(path: Path) -> Mapping[str, Any]:
 
 
 def _resize(model: nn.Module, size: int) -> bool:
-    """Interpolate position embeddings for another image size; tell whether the model may not have been made for it.
+    """Interpolate position embeddings for another image size; return False if the model was made for this one.
 
     Raises InputError for a size that patches do not fill. Convolutional networks take every size as they are.
     """
